@@ -1,0 +1,39 @@
+# GNU make 3.81 or newer. Bare `make` explains the targets.
+# Every recipe ends in `exec` of one process, so that a signal to make's child reaches the program itself.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+export STATE_DIR ?= .local
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check lock clean
+
+help: ## explain the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.local ## the main job by itself: orders charged end to end, faults included, then an audit
+	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m deploy.local.demo
+
+run: $(VENV)/.local ## keep the whole stack up in the foreground (PORT=5004, STATE_DIR=.local)
+	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m deploy.local $(ARGS)
+
+test: $(VENV)/.checks ## unit, integration and end-to-end tests on the embedded stack, with coverage
+	@exec $(BIN)/python -m tests
+
+check: $(VENV)/.checks ## lint, types, layering, lengths, OpenAPI
+	@exec sh .ci/check
+
+lock: $(VENV)/.checks ## write the lock files anew from pyproject.toml (needs the network)
+	@exec sh .ci/lock
+
+clean: ## remove the virtual environment and the local state
+	@exec rm -rf $(VENV) $(STATE_DIR)
+
+# One lock file per use, each complete by itself; a target installs only the one it needs.
+$(VENV)/.local: deploy/locks/local.txt pyproject.toml
+	@sh .ci/install local $(VENV)
+	@touch $@
+
+$(VENV)/.checks: deploy/locks/checks.txt pyproject.toml
+	@sh .ci/install checks $(VENV)
+	@touch $(VENV)/.local $@

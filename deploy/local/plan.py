@@ -1,0 +1,150 @@
+"""Put a stack together: which parts it starts, on which ports, and what each is told."""
+
+import os
+from dataclasses import dataclass
+
+from deploy.local.outside import (
+    DEFAULT_PORT,
+    BadSetting,
+    Outside,
+    outside_parts,
+    service_environment,
+    simulator_key,
+    wanted_port,
+)
+from deploy.local.parts import (
+    Job,
+    Part,
+    broker_part,
+    postgres_part,
+    program,
+    service_parts,
+    simulator_part,
+    valkey_part,
+)
+from deploy.local.ports import LOOPBACK, Port, PortTaken, any_free, wanted
+from deploy.local.postgres import Postgres
+from deploy.local.state import StateFolder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before the first process starts."""
+
+    servers: list[Part]
+    services: list[Part]
+    jobs: list[Job]  # for outside parts: run once before the services start
+    postgres: Postgres | None
+    endpoints: dict[str, str | None]
+    notes: list[str]
+
+
+def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
+    """Read the settings and choose the ports; raises BadSetting, PortTaken, NotInstalled, NoPlace."""
+    outside = outside_parts()
+    notes: list[str] = []
+    ports = _ports(outside)
+    if not only_servers:
+        ports["api"] = _api_port(notes)
+    postgres = Postgres(state, ports["postgres"].number) if "postgres" in ports else None
+    endpoints = _endpoints(outside, ports, postgres)
+    environment = service_environment(_settings(outside, endpoints), pretty=pretty)
+    jobs = {} if only_servers else _jobs(environment)
+    _note_host(notes)
+    return Plan(
+        servers=_servers(state, ports, postgres, jobs),
+        services=[] if only_servers else service_parts(environment, ports["api"]),
+        jobs=[job for part, job in jobs.items() if part not in ports],
+        postgres=postgres,
+        endpoints=endpoints,
+        notes=notes,
+    )
+
+
+def _ports(outside: Outside) -> dict[str, Port]:
+    """A port for each server that is not an outside one."""
+    is_given = {
+        "postgres": outside.database_url,
+        "valkey": outside.redis_url,
+        "broker": outside.kafka_bootstrap_servers,
+        "simulator": outside.stripe_secret_key,
+    }
+    return {name: any_free() for name, setting in is_given.items() if setting is None}
+
+
+def _api_port(notes: list[str]) -> Port:
+    number = wanted_port()
+    if number == 0:
+        return any_free()
+    if number is not None:
+        try:
+            return wanted(number)
+        except PortTaken as error:
+            message = f"PORT: {error}; stop the program that has it, or set PORT to another number"
+            raise BadSetting(message) from error
+    try:
+        return wanted(DEFAULT_PORT)
+    except PortTaken:
+        port = any_free()
+        notes.append(
+            f"port {DEFAULT_PORT} is taken: the API answers on port {port.number} (PORT sets another)"
+        )
+        return port
+
+
+def _endpoints(outside: Outside, ports: dict[str, Port], postgres: Postgres | None) -> dict[str, str | None]:
+    at = {name: f"{LOOPBACK}:{port.number}" for name, port in ports.items()}
+    return {
+        "api_url": f"http://{at['api']}" if "api" in at else None,
+        "kafka_bootstrap_servers": outside.kafka_bootstrap_servers or at["broker"],
+        "database_url": outside.database_url or (postgres.url() if postgres else None),
+        "redis_url": outside.redis_url or f"redis://{at['valkey']}/0",
+        # None is Stripe itself.
+        "stripe_api_url": f"http://{at['simulator']}" if "simulator" in at else outside.stripe_api_url,
+    }
+
+
+def _settings(outside: Outside, endpoints: dict[str, str | None]) -> dict[str, str]:
+    """What our processes are told beside their inherited environment; outside settings stay as given."""
+    brokers = endpoints["kafka_bootstrap_servers"]
+    embedded = {
+        "DATABASE_URL": None if outside.database_url else endpoints["database_url"],
+        "REDIS_URL": None if outside.redis_url else endpoints["redis_url"],
+        "KAFKA_BOOTSTRAP_SERVERS": None if outside.kafka_bootstrap_servers else brokers,
+        "STRIPE_API_URL": None if outside.stripe_secret_key else endpoints["stripe_api_url"],
+        "STRIPE_SECRET_KEY": None if outside.stripe_secret_key else simulator_key(),
+        "HOST": LOOPBACK,
+        "PORT": (endpoints["api_url"] or "").rpartition(":")[2],
+    }
+    return {name: value for name, value in embedded.items() if value}
+
+
+def _jobs(environment: dict[str, str]) -> dict[str, Job]:
+    """The commands that a fresh server needs, by the server they are for."""
+    return {
+        "postgres": Job("migrate", [program("payment-api"), "migrate"], environment),
+        # In memory, the broker forgets its topics with every start.
+        "broker": Job("topics", [program("payment-worker"), "topics"], environment, after_every_start=True),
+    }
+
+
+def _servers(
+    state: StateFolder, ports: dict[str, Port], postgres: Postgres | None, jobs: dict[str, Job]
+) -> list[Part]:
+    own_jobs = {part: [job] for part, job in jobs.items()}
+    parts: list[Part] = []
+    if postgres is not None:
+        parts.append(postgres_part(postgres, ports["postgres"], own_jobs.get("postgres", [])))
+    if "valkey" in ports:
+        parts.append(valkey_part(state, ports["valkey"]))
+    if "broker" in ports:
+        parts.append(broker_part(state, ports["broker"], own_jobs.get("broker", [])))
+    if "simulator" in ports:
+        parts.append(simulator_part(state, ports["simulator"]))
+    return parts
+
+
+def _note_host(notes: list[str]) -> None:
+    host = os.environ.get("HOST", LOOPBACK)
+    if host not in {LOOPBACK, "localhost"}:
+        notes.append(f"HOST={host} is not used: without authentication the API stays on {LOOPBACK}")

@@ -1,0 +1,87 @@
+"""End a stack's processes when its supervisor dies without having done so (kill -9, out of memory).
+
+Runs in a session of its own and blocks on its standard input: a pipe whose other end only the supervisor
+holds. End of file means that the supervisor is gone.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from deploy.local.place import bring_home
+from deploy.local.processes import end_recorded, kill, marked
+from deploy.local.state import SUPERVISOR, StackIsLive, StateFolder
+
+RESTART_DELAY_S = 0.2
+GRACE_S = 1.5  # with the kill after it everything is gone well within five seconds
+LOCK_WAIT_S = 0.5
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Watchdog:
+    """The supervisor's end of the pipe."""
+
+    def __init__(self, state: StateFolder, run_id: str) -> None:
+        told = [str(state.path), str(os.getpid()), run_id]
+        self._argv = [sys.executable, "-m", "deploy.local.watchdog", *told]
+        self._dismissed = threading.Event()
+        self._guard = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and again whenever it should die."""
+        with self._guard:
+            if self._dismissed.is_set():
+                return
+            # Pipes are not inherited by other children: only we hold the writing end.
+            process = subprocess.Popen(self._argv, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True)
+            self._process = process
+            threading.Thread(target=self._replace, args=(process,), daemon=True).start()
+
+    def dismiss(self) -> None:
+        """Let it go when everything has been stopped in good order."""
+        with self._guard:
+            self._dismissed.set()
+            if self._process is None or self._process.stdin is None:
+                return
+            self._process.stdin.close()
+        self._process.wait(timeout=5)
+
+    def _replace(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        self._dismissed.wait(RESTART_DELAY_S)
+        self.start()
+
+
+def main() -> None:
+    """Arguments: the state folder, the supervisor's pid, the mark of its run."""
+    folder, supervisor_pid, run_id = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    while os.read(0, 1024):
+        pass
+    state = StateFolder(folder)
+    if folder.is_dir():
+        try:
+            with state.locked(LOCK_WAIT_S):
+                _clear(state, supervisor_pid, run_id)
+        except StackIsLive:
+            pass  # the next supervisor was quicker: it has ended what its predecessor left
+    kill(marked(run_id))
+
+
+def _clear(state: StateFolder, supervisor_pid: int, run_id: str) -> None:
+    entries = state.read_pids()
+    supervisor = entries.get(SUPERVISOR)
+    if supervisor is None or supervisor.pid != supervisor_pid:
+        return  # stopped in good order, or the record of another run
+    end_recorded(entries, GRACE_S, run_id)
+    bring_home(state)
+    state.forget_run()
+
+
+if __name__ == "__main__":
+    main()

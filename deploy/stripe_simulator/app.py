@@ -1,0 +1,76 @@
+"""The route table: which path leads to which operation or query."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from deploy.stripe_simulator import control, queries
+from deploy.stripe_simulator.errors import invalid
+from deploy.stripe_simulator.exchange import BODY_MAX_BYTES, Query, answer_get, answer_post
+from deploy.stripe_simulator.operations import (
+    CANCEL_INTENT,
+    CAPTURE_INTENT,
+    CONFIRM_INTENT,
+    CREATE_INTENT,
+    Operation,
+)
+from deploy.stripe_simulator.rendering import Rendered
+from deploy.stripe_simulator.simulator import Simulator
+from deploy.stripe_simulator.store import Store
+from deploy.stripe_simulator.wire import Form
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+INTENTS = queries.INTENTS_URL
+OPERATIONS: dict[str, Operation] = {
+    INTENTS: CREATE_INTENT,
+    INTENTS + "/{id}/confirm": CONFIRM_INTENT,
+    INTENTS + "/{id}/capture": CAPTURE_INTENT,
+    INTENTS + "/{id}/cancel": CANCEL_INTENT,
+}
+QUERIES: dict[str, Query] = {
+    INTENTS: queries.list_intents,
+    INTENTS + "/search": queries.search_intents,
+    INTENTS + "/{id}": queries.retrieve_intent,
+    "/v1/charges/{id}": queries.retrieve_charge,
+}
+
+
+def build_app(simulator: Simulator) -> web.Application:
+    """Return the application that serves `simulator`."""
+    app = web.Application(client_max_size=BODY_MAX_BYTES)
+    for path, query in QUERIES.items():
+        app.router.add_get(path, _getter(simulator, query), allow_head=False)
+    for path, operation in OPERATIONS.items():
+        app.router.add_post(path, _poster(simulator, operation))
+    app.add_routes(control.routes(simulator))
+    app.router.add_route("*", "/{path:.*}", _unrecognized(simulator))
+    return app
+
+
+def _getter(simulator: Simulator, query: Query) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await answer_get(simulator, request, query)
+
+    return handle
+
+
+def _poster(simulator: Simulator, operation: Operation) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await answer_post(simulator, request, operation)
+
+    return handle
+
+
+def _unrecognized(simulator: Simulator) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        def refuse(_store: Store, _object_id: str, _form: Form) -> Rendered:
+            message = (
+                f"Unrecognized request URL ({request.method}: {request.path}). Please see "
+                "https://stripe.com/docs or we can help at https://support.stripe.com/."
+            )
+            raise invalid(message, status=404)
+
+        return await answer_get(simulator, request, refuse)
+
+    return handle

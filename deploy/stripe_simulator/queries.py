@@ -1,0 +1,150 @@
+"""What the GET endpoints show: single objects, lists and search."""
+
+import re
+from collections.abc import Sequence
+
+from deploy.stripe_simulator import params, rendering
+from deploy.stripe_simulator.errors import invalid, missing
+from deploy.stripe_simulator.operations import CHARGE, INTENT, find_charge, find_intent, show
+from deploy.stripe_simulator.params import Params
+from deploy.stripe_simulator.store import Facts, Page, Store, UnknownCursor
+from deploy.stripe_simulator.wire import Form
+
+LIMIT_DEFAULT = 10
+LIMIT_MAX = 100
+INTENTS_URL = "/v1/payment_intents"
+
+_LIST_EXPAND = params.expansions("data.latest_charge")
+_MOMENT = params.integer(minimum=0)
+_CREATED_RANGE = params.mapping(dict.fromkeys(("gt", "gte", "lt", "lte"), _MOMENT))
+
+# One clause of Stripe's search language, https://docs.stripe.com/search#search-query-language
+_CLAUSE = re.compile(
+    r"\s*(?:metadata\[(?P<quote>['\"])(?P<name>.+?)(?P=quote)\]|(?P<field>[a-z_.]+))\s*:\s*"
+    r"(?P<mark>['\"])(?P<value>(?:\\.|(?!(?P=mark)).)*)(?P=mark)\s*"
+)
+
+
+def retrieve_intent(store: Store, object_id: str, form: Form) -> rendering.Rendered:
+    """Show one intent. Raises StripeError."""
+    checked = params.validate(
+        form, {"client_secret": params.text(), "expand": params.expansions("latest_charge")}
+    )
+    return show(store, find_intent(store, object_id), checked)
+
+
+def retrieve_charge(store: Store, object_id: str, form: Form) -> rendering.Rendered:
+    """Show one charge. Raises StripeError."""
+    params.validate(form, {"expand": params.expansions()})
+    return rendering.charge(find_charge(store, object_id))
+
+
+def _created(value: object, name: str) -> dict[str, int]:
+    """Accept a moment, or a hash of bounds."""
+    if isinstance(value, dict):
+        bounds: dict[str, int] = _CREATED_RANGE(value, name)
+        return bounds
+    moment: int = _MOMENT(value, name)
+    return {"gte": moment, "lte": moment}
+
+
+LIST: dict[str, params.Check] = {
+    "created": _created,
+    "customer": params.text(),
+    "customer_account": params.not_simulated,
+    "ending_before": params.text(),
+    "expand": _LIST_EXPAND,
+    "limit": params.integer(1, LIMIT_MAX),
+    "starting_after": params.text(),
+}
+SEARCH: dict[str, params.Check] = {
+    "expand": _LIST_EXPAND,
+    "limit": params.integer(1, LIMIT_MAX),
+    "page": params.text(),
+    "query": params.text(),
+}
+
+
+def list_intents(store: Store, _object_id: str, form: Form) -> rendering.Rendered:
+    """Show one page of intents, newest first. Raises StripeError."""
+    checked = params.validate(form, LIST)
+    if "customer" in checked:  # the simulator keeps no customers
+        raise missing("customer", checked["customer"], param="customer")
+    if "starting_after" in checked and "ending_before" in checked:
+        message = "You may only specify one of these parameters: ending_before, starting_after."
+        raise invalid(message, param="ending_before")
+    page = Page(
+        limit=checked.get("limit", LIMIT_DEFAULT),
+        after=checked.get("starting_after"),
+        before=checked.get("ending_before"),
+        created=checked.get("created"),
+    )
+    try:
+        found, has_more = store.page(INTENT, page)
+    except UnknownCursor as error:
+        param = "starting_after" if "starting_after" in checked else "ending_before"
+        raise missing("payment_intent", str(error), param=param) from error
+    return {
+        "object": "list",
+        "data": _show_all(store, found, checked),
+        "has_more": has_more,
+        "url": INTENTS_URL,
+    }
+
+
+def search_intents(store: Store, _object_id: str, form: Form) -> rendering.Rendered:
+    """Show the intents that a search finds, newest first. Raises StripeError.
+
+    Stripe's search lags behind by up to a minute; here it does not.
+    """
+    checked = params.validate(form, SEARCH, required=("query",))
+    metadata, statuses = parse_search(checked["query"])
+    page = Page(limit=checked.get("limit", LIMIT_DEFAULT), after=checked.get("page"))
+    try:
+        found, has_more = store.search(INTENT, metadata, statuses, page)
+    except UnknownCursor as error:
+        message = "Invalid page token."
+        raise invalid(message, param="page") from error
+    return {
+        "object": "search_result",
+        "data": _show_all(store, found, checked),
+        "has_more": has_more,
+        "next_page": found[-1]["id"] if has_more else None,
+        "url": f"{INTENTS_URL}/search",
+    }
+
+
+def parse_search(query: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the metadata pairs and the statuses that a query's clauses, joined by AND, ask for.
+
+    Raises StripeError.
+    """
+    metadata, statuses = [], []
+    position = 0
+    while match := _CLAUSE.match(query, position):
+        value = re.sub(r"\\(.)", r"\1", match["value"])
+        if match["name"] is not None:
+            metadata.append((match["name"], value))
+        elif match["field"] == "status":
+            statuses.append(value)
+        else:
+            message = f"The field `{match['field']}` is not simulated in search: use metadata and status."
+            raise invalid(message, param="query")
+        position = match.end()
+        if position == len(query):
+            return metadata, statuses
+        if not (joint := re.compile(r"AND\b", re.IGNORECASE).match(query, position)):
+            break
+        position = joint.end()
+    form = "clauses such as metadata['key']:'value' and status:'succeeded', joined by AND"
+    message = f"We were unable to parse your search query. A query is made of {form}."
+    raise invalid(message, param="query")
+
+
+def _show_all(store: Store, found: Sequence[Facts], checked: Params) -> list[rendering.Rendered]:
+    charges: dict[str, Facts] = {}
+    if "data.latest_charge" in checked.get("expand", ()):
+        charges = store.find_many(
+            CHARGE, [facts["latest_charge"] for facts in found if "latest_charge" in facts]
+        )
+    return [rendering.intent(facts, charges) for facts in found]

@@ -1,0 +1,88 @@
+"""The simulator's parts, put together: state, keys, faults and latency."""
+
+import asyncio
+from pathlib import Path
+
+from deploy.stripe_simulator.errors import StripeError, internal_error
+from deploy.stripe_simulator.faults import Fault, FaultKind, Faults
+from deploy.stripe_simulator.idempotency import Claim, IdempotencyKeys
+from deploy.stripe_simulator.latency import Latency
+from deploy.stripe_simulator.operations import INTENT, Operation
+from deploy.stripe_simulator.params import Params
+from deploy.stripe_simulator.store import Store
+from deploy.stripe_simulator.wire import Answer, Form, to_json
+
+OTHER_CALLS_SHARE = 0.1  # a call that asks no card network takes a tenth of the time
+
+
+class Simulator:
+    """Everything behind the HTTP routes."""
+
+    LATENCY_SETTING = "latency"
+
+    def __init__(self, state: Path) -> None:
+        """Open the state file. Raises StateUnusable."""
+        self.store = Store(state)
+        self.keys = IdempotencyKeys(self.store)
+        self.faults = Faults(self.store)
+        kept = self.store.setting(self.LATENCY_SETTING)
+        self.latency = Latency(**kept) if kept else None
+
+    def close(self) -> None:
+        """Close the state file."""
+        self.store.close()
+
+    def set_latency(self, latency: Latency | None) -> None:
+        """Make calls take this long from now on, also after a restart; None makes them instant."""
+        self.latency = latency
+        kept = latency and {"p50_ms": latency.p50_ms, "p99_ms": latency.p99_ms}
+        self.store.keep_setting(self.LATENCY_SETTING, kept)
+
+    def draw_delay_s(self, *, confirms: bool) -> float:
+        """Return how long one call takes, in seconds."""
+        if self.latency is None:
+            return 0.0
+        return self.latency.draw_s() * (1.0 if confirms else OTHER_CALLS_SHARE)
+
+    def take_fault(self, form: Form, target: str) -> Fault | None:
+        """Use up the fault that this POST meets, judged by its metadata and its intent's."""
+        if not self.faults:
+            return None
+        facts = self.store.find(INTENT, target) if target else None
+        sent = form.get("metadata")
+        return self.faults.take(
+            {**(facts or {}).get("metadata", {}), **(sent if isinstance(sent, dict) else {})}
+        )
+
+    def execute(
+        self,
+        operation: Operation,
+        target: str,
+        checked: Params,
+        claim: Claim,
+        request_id: str,
+        fault: Fault | None,
+    ) -> Answer:
+        """Run the operation and keep its answer under its key, in one transaction."""
+        kind = fault.kind if fault else None
+        with self.store.transaction():
+            if kind is FaultKind.ERROR_BEFORE:
+                answer = internal_error().answer(request_id)
+            else:
+                answer = self._run(operation, target, checked, request_id)
+                if kind is FaultKind.ERROR_AFTER:
+                    answer = internal_error().answer(request_id)
+            self.keys.keep(claim, answer, request_id)
+        return answer
+
+    def _run(self, operation: Operation, target: str, checked: Params, request_id: str) -> Answer:
+        try:
+            return Answer(200, to_json(operation.execute(self.store, target, checked)))
+        except StripeError as error:
+            return error.answer(request_id)
+
+
+async def pause(delay_s: float) -> None:
+    """Wait, without even a turn of the event loop when there is nothing to wait for."""
+    if delay_s > 0:
+        await asyncio.sleep(delay_s)

@@ -1,0 +1,216 @@
+"""Keep every object in one SQLite file, so that a killed simulator comes back knowing what it charged."""
+
+import fcntl
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Facts = dict[str, Any]  # what an object holds beyond its shape; names that start with _ are never shown
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE objects (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    facts TEXT NOT NULL
+);
+CREATE INDEX objects_by_time ON objects (kind, created, seq);
+CREATE TABLE metadata (
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (name, value, seq)
+) WITHOUT ROWID;
+CREATE TABLE idempotency_keys (
+    key TEXT NOT NULL PRIMARY KEY,
+    path TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    created_at REAL NOT NULL,
+    request_id TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+CREATE TABLE settings (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL);
+"""
+# WAL without fsync survives the death of this process, which is all that is promised, at a tenth of the cost.
+# The page cache is bounded: memory does not grow with the number of objects.
+PRAGMAS = ("journal_mode = WAL", "synchronous = OFF", "cache_size = -16000", "wal_autocheckpoint = 2000")
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class StateUnusable(RuntimeError):
+    """The state file is taken by another simulator or was written by another version."""
+
+
+class UnknownCursor(LookupError):
+    """The object a page should start at does not exist; the argument is its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which objects to list: a window in time, a cursor, a size; newest first unless `oldest_first`."""
+
+    limit: int
+    after: str | None = None
+    before: str | None = None
+    created: Mapping[str, int] | None = None  # gt, gte, lt, lte in Unix seconds
+    oldest_first: bool = False
+
+
+_COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+class Store:
+    """The state file. Not thread-safe: it belongs to the event loop's thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, made if absent. Raises StateUnusable."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = path.with_name(path.name + ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"{path} is in use by another simulator"
+            raise StateUnusable(message) from error
+        self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+        try:
+            self._prepare(path)
+        except sqlite3.DatabaseError as error:
+            message = f"{path} is not a simulator's state: {error}"
+            raise StateUnusable(message) from error
+
+    def _prepare(self, path: Path) -> None:
+        for pragma in PRAGMAS:
+            self._db.execute(f"PRAGMA {pragma}")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            message = f"{path} has schema {version}, this simulator writes {SCHEMA_VERSION}: delete it"
+            raise StateUnusable(message)
+
+    def close(self) -> None:
+        """Close the file and let go of its lock."""
+        self._db.close()
+        self._lock.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what happens inside, or nothing of it when it raises."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def execute(self, sql: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement, for the modules that keep their own table here."""
+        return self._db.execute(sql, arguments)
+
+    def insert(self, kind: str, facts: Facts, *, searchable: bool = False) -> None:
+        """Add an object; a searchable one is found again by its metadata."""
+        row = (facts["id"], kind, facts["created"], facts["status"], _encode(facts))
+        seq = self._db.execute(
+            "INSERT INTO objects (id, kind, created, status, facts) VALUES (?, ?, ?, ?, ?)", row
+        ).lastrowid
+        if searchable:
+            rows = [(name, value, seq) for name, value in facts["metadata"].items()]
+            self._db.executemany("INSERT INTO metadata (name, value, seq) VALUES (?, ?, ?)", rows)
+
+    def update(self, facts: Facts) -> None:
+        """Replace what is kept of an object; its metadata index and its place in lists stay."""
+        sql = "UPDATE objects SET status = ?, facts = ? WHERE id = ?"
+        self._db.execute(sql, (facts["status"], _encode(facts), facts["id"]))
+
+    def reindex(self, object_id: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Let a searchable object be found by the metadata `after` instead of `before`."""
+        (seq,) = self._db.execute("SELECT seq FROM objects WHERE id = ?", (object_id,)).fetchone()
+        rows = [(name, value, seq) for name, value in before.items()]
+        self._db.executemany("DELETE FROM metadata WHERE name = ? AND value = ? AND seq = ?", rows)
+        rows = [(name, value, seq) for name, value in after.items()]
+        self._db.executemany("INSERT INTO metadata (name, value, seq) VALUES (?, ?, ?)", rows)
+
+    def find(self, kind: str, object_id: str) -> Facts | None:
+        """Return the object, or None."""
+        return self.find_many(kind, [object_id]).get(object_id)
+
+    def find_many(self, kind: str, object_ids: Sequence[str]) -> dict[str, Facts]:
+        """Return the objects that exist among `object_ids`, by id."""
+        marks = ",".join("?" * len(object_ids))
+        sql = f"SELECT id, facts FROM objects WHERE id IN ({marks}) AND kind = ?"  # noqa: S608 - only marks
+        return {
+            object_id: json.loads(facts) for object_id, facts in self._db.execute(sql, (*object_ids, kind))
+        }
+
+    def page(self, kind: str, page: Page) -> tuple[list[Facts], bool]:
+        """Return one page of objects, and whether more follow. Raises UnknownCursor."""
+        conditions = ["kind = ?"]
+        arguments: list[Any] = [kind]
+        for comparison, moment in (page.created or {}).items():
+            conditions.append(f"created {_COMPARE[comparison]} ?")
+            arguments.append(moment)
+        # ending_before walks back from the cursor, so that the page touches it, and is then turned round.
+        ascending = page.oldest_first or page.before is not None
+        if cursor := page.after or page.before:
+            conditions.append(f"(created, seq) {'>' if ascending else '<'} (?, ?)")
+            arguments.extend(self._position(kind, cursor))
+        direction = "ASC" if ascending else "DESC"
+        sql = (
+            f"SELECT facts FROM objects WHERE {' AND '.join(conditions)} "  # noqa: S608 - fixed words only
+            f"ORDER BY created {direction}, seq {direction} LIMIT ?"
+        )
+        found, has_more = self._cut(sql, arguments, page.limit)
+        return (found[::-1] if page.before else found), has_more
+
+    def _position(self, kind: str, object_id: str) -> tuple[int, int]:
+        sql = "SELECT created, seq FROM objects WHERE id = ? AND kind = ?"
+        row: tuple[int, int] | None = self._db.execute(sql, (object_id, kind)).fetchone()
+        if row is None:
+            raise UnknownCursor(object_id)
+        return row
+
+    def search(
+        self, kind: str, metadata: Sequence[tuple[str, str]], statuses: Sequence[str], page: Page
+    ) -> tuple[list[Facts], bool]:
+        """Return the newest objects with all of `metadata` and `statuses`, and whether more follow."""
+        conditions = ["o.kind = ?"]
+        arguments: list[Any] = [kind]
+        for name, value in metadata:
+            conditions.append("EXISTS (SELECT 1 FROM metadata WHERE name = ? AND value = ? AND seq = o.seq)")
+            arguments += [name, value]
+        if metadata:  # start from the index of the first pair instead of walking every object
+            conditions[1] = "o.seq IN (SELECT seq FROM metadata WHERE name = ? AND value = ?)"
+        for status in statuses:
+            conditions.append("o.status = ?")
+            arguments.append(status)
+        if page.after:
+            conditions.append("o.seq < ?")
+            arguments.append(self._position(kind, page.after)[1])
+        where = " AND ".join(conditions)
+        sql = f"SELECT o.facts FROM objects o WHERE {where} ORDER BY o.seq DESC LIMIT ?"  # noqa: S608 - as above
+        return self._cut(sql, arguments, page.limit)
+
+    def _cut(self, sql: str, arguments: Sequence[Any], limit: int) -> tuple[list[Facts], bool]:
+        rows = self._db.execute(sql, (*arguments, limit + 1)).fetchall()
+        return [json.loads(facts) for (facts,) in rows[:limit]], len(rows) > limit
+
+    def setting(self, name: str) -> Any:
+        """Return a kept setting, or None."""
+        row = self._db.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def keep_setting(self, name: str, value: object) -> None:
+        """Keep a setting across restarts."""
+        sql = "INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)"
+        self._db.execute(sql, (name, _encode(value)))

@@ -1,0 +1,1 @@
+"""Validates payment commands, records intents and answers how payments stand."""

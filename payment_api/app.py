@@ -1,0 +1,103 @@
+"""Make the Flask application: routes, documentation, and one answer to every error."""
+
+import time
+from typing import Any
+
+import flask
+import flask_smorest
+import flask_swagger_ui
+
+from payment_api import health
+from payment_api.contracts import payments
+from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
+from payment_api.errors import ErrorCode, explain
+from payment_api.http import MAX_BODY_BYTES, ExactJSONProvider, begin_request
+from payment_api.openapi import complete
+from payment_api.services import Services
+from shared.telemetry import get_logger, log_context
+
+log = get_logger(__name__)
+
+ASSETS = "/docs/assets"
+RETRY_AFTER_S = 1
+
+
+class Api(flask_smorest.Api):
+    """flask-smorest's documentation with our own error answers."""
+
+    ERROR_SCHEMA = ErrorEnvelopeSchema
+
+    def _register_error_handlers(self) -> None:
+        """Leave errors to the application's one handler."""
+
+
+def create_app(services: Services) -> flask.Flask:
+    """Make the application around these services. It needs neither Kafka nor the gateway."""
+    app = flask.Flask(__name__, static_folder=None)
+    app.json = ExactJSONProvider(app)
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        API_TITLE="Payment API",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+        OPENAPI_SWAGGER_UI_PATH="/docs",
+        # Served from the package, so that the page works without the internet.
+        OPENAPI_SWAGGER_UI_URL=f"{ASSETS}/",
+    )
+    app.extensions["services"] = services
+    app.before_request(_begin)
+    app.after_request(_end)
+    app.register_error_handler(Exception, _refuse)
+    app.register_blueprint(health.blueprint)
+    _serve_assets(app)
+    api = Api(app)
+    api.register_blueprint(payments.blueprint)
+    complete(api.spec)
+    return app
+
+
+def _serve_assets(app: flask.Flask) -> None:
+    folder = f"{flask_swagger_ui.__path__[0]}/dist"
+
+    @app.get(f"{ASSETS}/<path:name>")
+    def asset(name: str) -> flask.Response:
+        """A file of the documentation page."""
+        return flask.send_from_directory(folder, name, max_age=3600)
+
+
+def _begin() -> None:
+    flask.g.began = time.monotonic()
+    begin_request()
+    flask.g.logged = log_context(correlation_id=flask.g.correlation_id)
+    flask.g.logged.__enter__()
+
+
+def _end(response: flask.Response) -> flask.Response:
+    response.headers["X-Correlation-Id"] = flask.g.get("correlation_id", "")
+    rule = flask.request.url_rule
+    quiet = rule is not None and rule.rule in {"/healthz", "/readyz"}
+    (log.debug if quiet else log.info)(
+        "request",
+        method=flask.request.method,
+        # The rule and not the path: what a client put into a path belongs in no log.
+        route=rule.rule if rule else None,
+        status=response.status_code,
+        ms=round((time.monotonic() - flask.g.began) * 1000, 1),
+    )
+    flask.g.logged.__exit__(None, None, None)
+    return response
+
+
+def _refuse(error: Exception) -> tuple[dict[str, Any], int, dict[str, str]]:
+    code, message = explain(error)
+    if code is ErrorCode.INTERNAL_ERROR:
+        log.error("request failed", exc_info=error)
+    elif code is ErrorCode.SERVICE_UNAVAILABLE:
+        log.warning("the database is away or busy", error=type(error).__name__)
+    body = {"success": False, "errorMessage": message, "errorCode": code.name, "payment": None}
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if code.retry else {}
+    if allowed := getattr(error, "valid_methods", None):
+        headers["Allow"] = ", ".join(sorted(allowed))
+    return body, code.status, headers

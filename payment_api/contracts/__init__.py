@@ -1,0 +1,1 @@
+"""One module per contract: its routes and schemas. A dialect's words stay in its module."""

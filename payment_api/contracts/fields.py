@@ -1,0 +1,48 @@
+"""Marshmallow fields that take exactly what a contract says, and nothing that only looks like it."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from marshmallow import ValidationError, fields
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+class Text(fields.String):
+    """A string without control characters, which neither a database nor a log should see."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if _CONTROL.search(text):
+            raise ValidationError("Control characters are not allowed.")
+        return text
+
+
+class Uuid(fields.UUID):
+    """A UUID, kept as its canonical text."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, str):
+            raise self.make_error("invalid_uuid")
+        return str(super()._deserialize(value, attr, data, **kwargs))
+
+
+class Flag(fields.Boolean):
+    """true or false; not 1, not "yes"."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=None)
+        return value
+
+
+class DecimalAmount(fields.Field[Decimal]):
+    """A JSON number greater than zero, exactly as it was written."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Decimal:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            raise ValidationError("Must be a number.")
+        if value <= 0:
+            raise ValidationError("Must be greater than 0.")
+        return Decimal(value)

@@ -1,0 +1,235 @@
+"""The native contract: charge an order, and see how its payment stands."""
+
+import uuid
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Any
+
+import flask
+from flask_smorest import Blueprint
+from sqlalchemy import select
+
+from payment_api.contracts import payments_schemas as schemas
+from payment_api.errors import ErrorCode, RequestRefused
+from payment_api.http import StrictParser, current_origin, idempotent_request, preference
+from payment_api.services import Services, services
+from shared.commands.create import CreatePayment, create_payment
+from shared.database import Sessions
+from shared.events import rfc3339
+from shared.models import Payment, TimelineEntry
+from shared.money import Money
+from shared.payments import PAID, InvalidCommand, PaymentNotFound, Status
+from shared.telemetry import get_logger, log_context
+
+log = get_logger(__name__)
+
+OPEN_MESSAGES = {Status.REQUIRES_ACTION: "The customer must act before the payment can go on"}
+STILL_OPEN = "Payment is still processing"
+
+
+class PaymentBlueprint(Blueprint):
+    """A blueprint that reads requests strictly."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+
+blueprint = PaymentBlueprint("payments", __name__, description="Charge orders and see how payments stand")
+
+
+@blueprint.route("/payments", methods=["POST"])
+@blueprint.arguments(schemas.NewPaymentSchema)
+@blueprint.response(
+    HTTPStatus.OK, schemas.PaymentEnvelopeSchema, description="The money was taken, now or before"
+)
+@blueprint.alt_response(
+    HTTPStatus.ACCEPTED,
+    schema=schemas.PaymentEnvelopeSchema,
+    description="Recorded; the outcome will be at Location and on Kafka",
+)
+@blueprint.alt_response(
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    schema=schemas.FailedPaymentEnvelopeSchema,
+    description="The gateway said no, or the Idempotency-Key was used for another request",
+)
+def post_payment(command: dict[str, Any]) -> flask.Response:
+    """Charge an order.
+
+    Idempotent by order, and by Idempotency-Key where one is sent. Waits a while for the outcome; the
+    Prefer header says how long.
+    """
+    wanted = preference(services().settings.wait_default_s)
+    created = create_payment(
+        services().sessions,
+        _command(command, services()),
+        current_origin(),
+        simulated=services().settings.simulated,
+        recovery_after_s=services().settings.recovery_after_s,
+        idempotent=idempotent_request(),
+    )
+    with log_context(payment_id=created.payment.id):
+        log.info("payment requested", status=str(created.payment.status), replayed=created.replayed)
+    payment = services().waiting.outcome(created.payment, wanted.wait_s)
+    response = _answer(payment)
+    if wanted.applied:
+        response.headers["Preference-Applied"] = wanted.applied
+    if created.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+@blueprint.route("/payments", methods=["GET"])
+@blueprint.arguments(schemas.PaymentQuerySchema, location="query")
+@blueprint.response(HTTPStatus.OK, schemas.PaymentListSchema)
+def list_payments(query: dict[str, Any]) -> flask.Response:
+    """List payments, newest first."""
+    payments = _page(services().sessions, query)
+    more = len(payments) > query["limit"]
+    shown = payments[: query["limit"]]
+    return flask.jsonify(
+        success=True,
+        errorMessage=None,
+        payments=[show(each) for each in shown],
+        nextCursor=str(shown[-1].id) if more else None,
+    )
+
+
+@blueprint.route("/payments/<payment_id>", methods=["GET"])
+@blueprint.response(HTTPStatus.OK, schemas.PaymentEnvelopeSchema)
+def get_payment(payment_id: str) -> flask.Response:
+    """Show how a payment stands."""
+    payment = _find(services().sessions, payment_id)
+    return flask.jsonify(envelope(payment))
+
+
+@blueprint.route("/payments/<payment_id>/timeline", methods=["GET"])
+@blueprint.response(HTTPStatus.OK, schemas.TimelineSchema)
+def get_timeline(payment_id: str) -> flask.Response:
+    """Show everything that happened to a payment, oldest first."""
+    payment = _find(services().sessions, payment_id)
+    query = select(TimelineEntry).where(TimelineEntry.payment_id == payment.id)
+    with services().sessions() as session:
+        entries = session.scalars(query.order_by(TimelineEntry.sequence)).all()
+    return flask.jsonify(success=True, errorMessage=None, timeline=[_show_entry(each) for each in entries])
+
+
+def envelope(payment: Payment) -> dict[str, Any]:
+    """The contract's envelope; `success` only when what was asked for has come about."""
+    success = payment.status in PAID or payment.status is Status.AUTHORIZED
+    return {
+        "success": success,
+        "errorMessage": None if success else _why_not(payment),
+        "payment": show(payment),
+    }
+
+
+def show(payment: Payment) -> dict[str, Any]:
+    """A payment in the contract's words."""
+
+    def amount(minor: int) -> Decimal:
+        return Money(minor, payment.currency).to_decimal()
+
+    return {
+        "id": str(payment.id),
+        "orderId": payment.order_id,
+        "customerId": payment.customer_id,
+        "reservationId": payment.reservation_id,
+        "amount": amount(payment.amount_minor),
+        "currency": payment.currency,
+        "paymentMethod": payment.payment_method,
+        "status": str(payment.status),
+        "errorCode": payment.error_code,
+        "errorMessage": payment.error_message,
+        "failureReason": payment.failure_reason,
+        "createdAt": rfc3339(payment.created_at),
+        "processedAt": rfc3339(payment.processed_at) if payment.processed_at else None,
+        "isSimulated": payment.is_simulated,
+        "simulatedResponse": payment.simulated_response,
+        "capturedAmount": amount(payment.captured_minor),
+        "refundedAmount": amount(payment.refunded_minor),
+        "transactionId": payment.transaction_id,
+        "nextAction": payment.next_action,
+    }
+
+
+def _show_entry(entry: TimelineEntry) -> dict[str, Any]:
+    return {
+        "sequence": entry.sequence,
+        "at": rfc3339(entry.at),
+        "actor": entry.actor,
+        "event": entry.event,
+        "from": entry.from_status,
+        "to": entry.to_status,
+        "operationId": str(entry.operation_id) if entry.operation_id else None,
+        "gatewayId": entry.gateway_ref,
+        "correlationId": entry.correlation_id,
+        "announced": entry.announced_type,
+        "eventId": str(entry.announced_id) if entry.announced_id else None,
+        "detail": entry.detail,
+    }
+
+
+def _why_not(payment: Payment) -> str:
+    if payment.status is Status.FAILED:
+        return f"Payment failed: {payment.error_message}"
+    if payment.status is Status.CANCELLED:
+        return "Payment was cancelled"
+    return OPEN_MESSAGES.get(payment.status, STILL_OPEN)
+
+
+def _answer(payment: Payment) -> flask.Response:
+    body = envelope(payment)
+    if body["success"]:
+        return flask.make_response(flask.jsonify(body), HTTPStatus.OK)
+    refused = {Status.FAILED: ErrorCode.PAYMENT_FAILED, Status.CANCELLED: ErrorCode.PAYMENT_CANCELLED}
+    if code := refused.get(payment.status):
+        body["errorCode"] = code.name
+        return flask.make_response(flask.jsonify(body), code.status)
+    response = flask.make_response(flask.jsonify(body), HTTPStatus.ACCEPTED)
+    response.headers["Location"] = f"/payments/{payment.id}"
+    return response
+
+
+def _command(body: dict[str, Any], context: Services) -> CreatePayment:
+    money = Money.from_decimal(body["amount"], body["currency"])
+    context.limits.check(money)
+    settings = context.settings
+    if not settings.simulated and body["paymentMethod"] not in settings.payment_methods:
+        raise InvalidCommand("paymentMethod", "this method is not enabled")
+    return CreatePayment(
+        order_id=body["orderId"],
+        customer_id=body["customerId"],
+        reservation_id=body["reservationId"],
+        money=money,
+        payment_method=body["paymentMethod"],
+        payment_method_id=body["paymentMethodId"],
+        off_session=body["offSession"],
+        return_url=body["returnUrl"],
+        labels=body["metadata"],
+    )
+
+
+def _find(sessions: Sessions, payment_id: str) -> Payment:
+    try:
+        key = uuid.UUID(payment_id)
+    except ValueError:
+        raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
+    with sessions() as session:
+        payment = session.get(Payment, key)
+    if payment is None:
+        raise PaymentNotFound("Payment not found")
+    return payment
+
+
+def _page(sessions: Sessions, query: dict[str, Any]) -> list[Payment]:
+    """One payment more than the limit, so that the caller sees whether there is a next page."""
+    columns = {"orderId": Payment.order_id, "customerId": Payment.customer_id, "status": Payment.status}
+    select_page = select(Payment).order_by(Payment.id.desc()).limit(query["limit"] + 1)
+    for name, column in columns.items():
+        if name in query:
+            select_page = select_page.where(column == query[name])
+    if "createdAfter" in query:
+        select_page = select_page.where(Payment.created_at > query["createdAfter"])
+    if "cursor" in query:
+        select_page = select_page.where(Payment.id < uuid.UUID(query["cursor"]))
+    with sessions() as session:
+        return list(session.scalars(select_page))

@@ -1,0 +1,98 @@
+"""Every way a request can be refused: the codes that clients see, and the one map from error to HTTP."""
+
+from enum import Enum
+from http import HTTPStatus
+
+from werkzeug.exceptions import HTTPException
+
+from shared.database import is_database_down
+from shared.money import MoneyError
+from shared.payments import (
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    InvalidCommand,
+    PaymentConflict,
+    PaymentError,
+    PaymentNotFound,
+)
+
+
+class ErrorCode(Enum):
+    """A code, the status it comes with, what it means, and whether sending the same again may help."""
+
+    MALFORMED_JSON = (400, "The body is not JSON", False)
+    VALIDATION_FAILED = (400, "A field is missing, unknown or not acceptable; the message names it", False)
+    CARD_DATA_REFUSED = (400, "A field holds a card number or a card's security code", False)
+    NOT_FOUND = (404, "There is no such route", False)
+    PAYMENT_NOT_FOUND = (404, "There is no such payment that the caller may see", False)
+    METHOD_NOT_ALLOWED = (405, "The route exists, for another method", False)
+    PAYMENT_CONFLICT = (409, "The order has a payment that stands in the way; the message says which", False)
+    IDEMPOTENCY_KEY_IN_USE = (409, "A request with this Idempotency-Key is being carried out", True)
+    PAYLOAD_TOO_LARGE = (413, "The body is larger than 64 KiB", False)
+    UNSUPPORTED_MEDIA_TYPE = (415, "The body is not application/json", False)
+    PAYMENT_FAILED = (422, "The gateway said no; the payment's own errorCode says why", False)
+    PAYMENT_CANCELLED = (422, "The payment was cancelled before money was taken", False)
+    IDEMPOTENCY_KEY_REUSED = (422, "This Idempotency-Key was used before, for a different request", False)
+    BAD_REQUEST = (400, "The request cannot be understood", False)
+    INTERNAL_ERROR = (500, "Something broke here; the log line with the same correlation id says what", True)
+    SERVICE_UNAVAILABLE = (503, "The database is away or busy; come back after Retry-After seconds", True)
+
+    def __init__(self, status: int, meaning: str, retry: bool) -> None:  # noqa: FBT001 - an enum's row
+        """Take the row of the table apart."""
+        self.status = status
+        self.meaning = meaning
+        self.retry = retry
+
+
+class RequestRefused(Exception):
+    """A request that the HTTP side refuses by itself, before any command."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        """`message` is shown to the client and must not repeat what was sent."""
+        super().__init__(message)
+        self.code = code
+
+
+_DOMAIN: tuple[tuple[type[Exception], ErrorCode], ...] = (
+    (InvalidCommand, ErrorCode.VALIDATION_FAILED),
+    (MoneyError, ErrorCode.VALIDATION_FAILED),
+    (PaymentNotFound, ErrorCode.PAYMENT_NOT_FOUND),
+    (PaymentConflict, ErrorCode.PAYMENT_CONFLICT),
+    (IdempotencyKeyInUse, ErrorCode.IDEMPOTENCY_KEY_IN_USE),
+    (IdempotencyKeyReused, ErrorCode.IDEMPOTENCY_KEY_REUSED),
+    (PaymentError, ErrorCode.PAYMENT_CONFLICT),
+)
+_HTTP = {
+    HTTPStatus.NOT_FOUND: (ErrorCode.NOT_FOUND, "There is no such route"),
+    HTTPStatus.METHOD_NOT_ALLOWED: (ErrorCode.METHOD_NOT_ALLOWED, "This route does not take this method"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (ErrorCode.PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB"),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        "The body must be application/json",
+    ),
+}
+
+
+def explain(error: Exception) -> tuple[ErrorCode, str]:
+    """The code and the message that a client sees for an error; nothing internal is in either."""
+    if isinstance(error, RequestRefused):
+        return error.code, str(error)
+    for kind, code in _DOMAIN:
+        if isinstance(error, kind):
+            return code, str(error)
+    if (
+        isinstance(error, HTTPException)
+        and error.code is not None
+        and error.code < ErrorCode.INTERNAL_ERROR.status
+    ):
+        fallback = (ErrorCode.BAD_REQUEST, "The request cannot be understood")
+        return _HTTP.get(HTTPStatus(error.code), fallback)
+    if is_database_down(error):
+        return ErrorCode.SERVICE_UNAVAILABLE, "The service is busy or cannot reach its database; try again"
+    return ErrorCode.INTERNAL_ERROR, "Payment processing error: something broke here; try again later"
+
+
+def error_table() -> list[tuple[str, int, str, str]]:
+    """Code, status, meaning and whether a retry helps, for the documentation."""
+    rows = [(each.name, each.status, each.meaning, "yes" if each.retry else "no") for each in ErrorCode]
+    return sorted(rows, key=lambda row: (row[1], row[0]))

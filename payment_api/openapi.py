@@ -1,0 +1,88 @@
+"""Complete the OpenAPI document with what holds for every route: headers and the errors they share."""
+
+from typing import Any
+
+from apispec import APISpec
+
+from payment_api.errors import ErrorCode
+
+_JSON = "application/json"
+_ERROR = {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}
+_CORRELATION = {
+    "description": "the request's, or a new one; it is in every log line and event that the request causes",
+    "schema": {"type": "string", "maxLength": 128},
+}
+_REQUEST_HEADERS = (
+    (
+        "Idempotency-Key",
+        "binds this request to what it made; a repeat shows that, as it now stands",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+    ),
+    (
+        "Prefer",
+        "RFC 7240: `respond-async`, or `wait=N` with at most 30 seconds",
+        {"type": "string"},
+    ),
+)
+_RESPONSE_HEADERS = {
+    "Preference-Applied": "the preference that was honoured",
+    "Idempotent-Replayed": "`true` when the Idempotency-Key was used before",
+}
+
+
+def complete(spec: APISpec) -> None:
+    """Add shared headers and error answers to every operation of the document."""
+    original = spec.to_dict
+
+    def to_dict() -> dict[str, Any]:
+        document = original()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if method != "parameters":
+                    _complete_operation(path, method, operation)
+        return document
+
+    spec.to_dict = to_dict  # type: ignore[method-assign]
+
+
+def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    responses.pop("default", None)
+    codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
+    if "{" in path:
+        codes.append(ErrorCode.PAYMENT_NOT_FOUND)
+    if method == "post":
+        codes += [
+            ErrorCode.PAYMENT_CONFLICT,
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            ErrorCode.IDEMPOTENCY_KEY_REUSED,
+        ]
+        _complete_command(operation)
+    for code in codes:
+        names = sorted(each.name for each in ErrorCode if each.status == code.status)
+        if (
+            responses.get(str(code.status), {}).get("description", "").isupper()
+            or str(code.status) not in responses
+        ):
+            responses[str(code.status)] = {"description": ", ".join(names), "content": {_JSON: _ERROR}}
+    for response in responses.values():
+        response.setdefault("headers", {})["X-Correlation-Id"] = _CORRELATION
+
+
+def _complete_command(operation: dict[str, Any]) -> None:
+    operation.setdefault("parameters", []).extend(
+        {"in": "header", "name": name, "description": text, "required": False, "schema": schema}
+        for name, text, schema in _REQUEST_HEADERS
+    )
+    for status, response in operation["responses"].items():
+        if status in {"200", "202", "422"}:
+            response["headers"] = {
+                name: {"description": text, "schema": {"type": "string"}}
+                for name, text in _RESPONSE_HEADERS.items()
+            }
+        if status == "202":
+            response["headers"]["Location"] = {
+                "description": "where the payment's outcome will be",
+                "schema": {"type": "string"},
+            }

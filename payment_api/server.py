@@ -1,0 +1,70 @@
+"""Run the application under gunicorn: a few processes of many threads, most of which wait."""
+
+import logging
+from typing import Any
+
+import flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from payment_api.app import create_app
+from payment_api.services import make_services
+from shared.settings import Settings
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+# Below a container's usual grace of 30 s, and above the longest wait that a client is given by default.
+GRACEFUL_TIMEOUT_S = 25
+KEEP_ALIVE_S = 15
+
+
+class QuietLogger(Logger):
+    """gunicorn's logger, speaking through ours: one form for all lines, and one line for each request."""
+
+    def setup(self, cfg: Any) -> None:
+        """Leave handlers and levels as they are."""
+        self.cfg = cfg
+        self.error_log.setLevel(logging.WARNING)
+
+    def access(self, *_: Any, **__: Any) -> None:
+        """The application logs its requests itself."""
+
+    def reopen_files(self) -> None:
+        """There are none."""
+
+
+class Server(BaseApplication):
+    """gunicorn, configured in code from our settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read no command line and no configuration file."""
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Translate our settings into gunicorn's."""
+        options: dict[str, Any] = {
+            "bind": f"{self._settings.host}:{self._settings.port}",
+            "workers": self._settings.web_workers,
+            "worker_class": "gthread",
+            "threads": self._settings.web_threads,
+            "worker_connections": 2 * self._settings.web_threads,
+            "keepalive": KEEP_ALIVE_S,
+            "graceful_timeout": GRACEFUL_TIMEOUT_S,
+            "max_requests": 0,
+            "control_socket_disable": True,
+            "logger_class": QuietLogger,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> flask.Flask:
+        """Make the application in the worker process, after the fork: connections do not survive one."""
+        return create_app(make_services(self._settings))
+
+
+def serve_forever(settings: Settings) -> None:
+    """Serve until SIGTERM."""
+    log.info("serving", url=f"http://{settings.host}:{settings.port}", workers=settings.web_workers)
+    Server(settings).run()

@@ -1,0 +1,43 @@
+"""What the routes work with, made once per process and handed to create_app."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import flask
+import redis
+
+from payment_api.waiting import Waiting
+from shared.commands.limits import AmountLimits
+from shared.database import Sessions, connect, make_sessions
+from shared.settings import Settings
+from shared.wakeup import Listener, connect_redis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The settings, the database, and the requests that wait."""
+
+    settings: Settings
+    sessions: Sessions
+    redis: redis.Redis
+    waiting: Waiting
+    limits: AmountLimits
+
+
+def make_services(settings: Settings) -> Services:
+    """Everything that the routes need; opens no connection yet."""
+    engine = connect(settings.database_url, pool_size=settings.database_pool_size, application="payment-api")
+    sessions = make_sessions(engine)
+    client = connect_redis(settings.redis_url)
+    return Services(
+        settings=settings,
+        sessions=sessions,
+        redis=client,
+        waiting=Waiting(sessions, Listener(client), settings.wait_slots),
+        limits=AmountLimits(settings.amount_minimums, settings.amount_maximums),
+    )
+
+
+def services() -> Services:
+    """The services of the app that handles this request."""
+    return cast("Services", flask.current_app.extensions["services"])

@@ -1,0 +1,50 @@
+"""Wait for a payment's outcome without holding a database connection, within a bounded number of slots."""
+
+import threading
+import time
+import uuid
+
+from shared.database import Sessions
+from shared.models import Payment
+from shared.payments import UNSETTLED
+from shared.wakeup import Listener
+
+# A wake-up may be lost with Redis: re-read at least this often.
+REREAD_S = 1.0
+
+
+class Waiting:
+    """The requests of this process that wait."""
+
+    def __init__(self, sessions: Sessions, listener: Listener, slots: int) -> None:
+        """At most `slots` requests wait at once; a further one is told to come back."""
+        self._sessions = sessions
+        self._listener = listener
+        self._slots = threading.BoundedSemaphore(slots) if slots else None
+
+    def outcome(self, payment: Payment, wait_s: float) -> Payment:
+        """The payment as it stands when settled, or after `wait_s` seconds, or at once with no slot free."""
+        if wait_s <= 0 or payment.status not in UNSETTLED:
+            return payment
+        if self._slots is None or not self._slots.acquire(blocking=False):
+            return payment
+        try:
+            return self._wait(payment, wait_s)
+        finally:
+            self._slots.release()
+
+    def _wait(self, payment: Payment, wait_s: float) -> Payment:
+        until = time.monotonic() + wait_s
+        # Subscribe first, then read: a change in between is seen either way.
+        with self._listener.listening(payment.id) as changed:
+            while True:
+                changed.clear()
+                payment = self._read(payment.id)
+                left_s = until - time.monotonic()
+                if payment.status not in UNSETTLED or left_s <= 0:
+                    return payment
+                changed.wait(min(REREAD_S, left_s))
+
+    def _read(self, payment_id: uuid.UUID) -> Payment:
+        with self._sessions() as session:
+            return session.get_one(Payment, payment_id)

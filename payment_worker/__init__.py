@@ -1,0 +1,1 @@
+"""Drives charges against the gateway and announces their outcomes."""

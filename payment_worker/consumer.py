@@ -1,0 +1,145 @@
+"""Turn payment-requested events into Celery tasks; the offset moves on only when the task is queued."""
+
+import threading
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from kombu.exceptions import OperationalError
+
+from shared import events
+from shared.kafka import Deliveries
+from shared.payments import Announcement
+from shared.telemetry import get_logger, log_context
+
+log = get_logger(__name__)
+
+BATCH = 200
+POLL_S = 0.1
+RETRY_FIRST_S = 0.2
+RETRY_LAST_S = 5.0
+# So many unreadable messages in a row are no accident: somebody produces something else to our topic.
+MAX_DEAD_IN_A_ROW = 1_000
+
+Dispatch = Callable[[str, int, str | None], None]
+
+
+class TooManyDeadLetters(Exception):
+    """Nothing readable has come for too long; an operator must look at who produces to the topic."""
+
+
+class RequestConsumer:
+    """Reads requests and queues their operations; what cannot be read goes to the dead letters."""
+
+    def __init__(
+        self, consumer: Consumer, dispatch: Dispatch, deliveries: Deliveries, topic_prefix: str
+    ) -> None:
+        """`dispatch(operation_id, attempt, correlation_id)` queues a task and raises OperationalError."""
+        self._consumer = consumer
+        self._dispatch = dispatch
+        self._deliveries = deliveries
+        self._prefix = topic_prefix
+        self._dead_in_a_row = 0
+        consumer.subscribe([topic_prefix + Announcement.PAYMENT_REQUESTED])
+
+    def run(self, stop: threading.Event) -> None:
+        """Consume until `stop` is set, then leave the group. Raises TooManyDeadLetters."""
+        try:
+            while not stop.is_set():
+                self.run_once(stop)
+        finally:
+            self._consumer.close()
+            self._deliveries.close()
+
+    def run_once(self, stop: threading.Event) -> int:
+        """Handle one batch and commit it; return how many messages were handled."""
+        messages = [each for each in self._consumer.consume(BATCH, POLL_S) if _usable(each)]
+        offsets: dict[tuple[str, int], int] = {}
+        handled = 0
+        for message in messages:
+            if not self._insist(message, stop):
+                break  # stopped in the middle: the rest is not committed and comes again to another
+            offsets[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+            handled += 1
+        if offsets:
+            self._commit([TopicPartition(*place, offset) for place, offset in offsets.items()])
+        return handled
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            log.warning("offsets not committed; the messages come again", error=error.args[0].str())
+
+    def _insist(self, message: Message, stop: threading.Event) -> bool:
+        """Handle one message, waiting out outages of Redis or the broker; False when stopped before."""
+        pause_s = RETRY_FIRST_S
+        paused = False
+        while not self._handle(message):
+            if not paused:
+                self._consumer.pause(self._consumer.assignment())
+                paused = True
+            # Polling while paused keeps us in the group; nothing arrives.
+            self._consumer.poll(pause_s)
+            pause_s = min(RETRY_LAST_S, pause_s * 2)
+            if stop.is_set():
+                return False
+        if paused:
+            self._consumer.resume(self._consumer.assignment())
+        return True
+
+    def _handle(self, message: Message) -> bool:
+        try:
+            event = events.decode(_headers(message), message.value())
+            operation_id = _operation_id(event)
+        except events.InvalidEvent as error:
+            return self._bury(message, error)
+        self._dead_in_a_row = 0
+        with log_context(
+            payment_id=event.subject, operation_id=operation_id, correlation_id=event.correlation_id
+        ):
+            try:
+                self._dispatch(operation_id, 0, event.correlation_id)
+            except OperationalError as error:
+                log.warning("task not queued; trying again", error=type(error.__cause__ or error).__name__)
+                return False
+            log.debug("task queued")
+        return True
+
+    def _bury(self, message: Message, error: Exception) -> bool:
+        """Send an unreadable message to the dead letters as it came, with its origin and what is wrong."""
+        self._dead_in_a_row += 1
+        if self._dead_in_a_row > MAX_DEAD_IN_A_ROW:
+            raise TooManyDeadLetters(f"{MAX_DEAD_IN_A_ROW} unreadable messages in a row on {message.topic()}")
+        origin = {
+            "dlq_topic": message.topic() or "",
+            "dlq_partition": str(message.partition()),
+            "dlq_offset": str(message.offset()),
+            "dlq_error_class": type(error).__name__,
+            "dlq_error_message": str(error),
+        }
+        log.error("message buried", **origin)
+        headers = [
+            *_headers(message),
+            *((name, value.encode()) for name, value in origin.items()),
+        ]
+        letter = (0, self._prefix + events.DEAD_LETTERS, message.key(), message.value(), headers)
+        return bool(self._deliveries.deliver([letter]))
+
+
+def _operation_id(event: events.Event) -> str:
+    if event.type is not Announcement.PAYMENT_REQUESTED or not event.causation_id:
+        raise events.InvalidEvent("not a request that names its operation")
+    return event.causation_id
+
+
+def _headers(message: Message) -> list[tuple[str, bytes]]:
+    given = message.headers() or []
+    pairs = given.items() if isinstance(given, dict) else given
+    return [(name, value.encode() if isinstance(value, str) else value or b"") for name, value in pairs]
+
+
+def _usable(message: Message) -> bool:
+    if error := message.error():
+        log.warning("kafka", error=error.str())
+        return False
+    return True

@@ -1,0 +1,160 @@
+"""Carry out one operation: claim it, ask the gateway with no transaction open, record the outcome."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from payment_worker import outcomes
+from payment_worker.leases import Leases
+from shared import lifecycle
+from shared.database import Sessions
+from shared.gateways import TERMINAL, Charge, Gateway, Outcome
+from shared.models import Operation, Payment
+from shared.money import Money
+from shared.payments import OperationState, Status
+from shared.telemetry import get_logger, log_context
+
+log = get_logger(__name__)
+
+# Stripe keeps an idempotency key for 24 hours; an hour is kept for clocks and slow requests.
+KEY_LIFETIME = timedelta(hours=23)
+# A crash loop, or an outcome that never comes, ends here and becomes an operator's.
+MAX_ATTEMPTS = 200
+ACTOR = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to carry out one attempt of an operation, and all that the gateway call needs."""
+
+    operation_id: uuid.UUID
+    payment_id: uuid.UUID
+    attempt: int
+    key: str
+    parameters: dict[str, Any]
+    known_ref: str | None  # set when the gateway has the charge already and only its state is asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What carrying out operations needs; one per process."""
+
+    sessions: Sessions
+    gateway: Gateway
+    leases: Leases
+    lease_s: float
+    announce_change: Callable[[uuid.UUID], None]
+
+    def process(self, operation_id: uuid.UUID, expected_attempt: int) -> Outcome | None:
+        """Carry out one attempt. None when it was not ours to make: finished, claimed or already made.
+
+        `expected_attempt` is the number of attempts that the sender knew of, so that a message that
+        comes twice or late does nothing.
+        """
+        with self.sessions.begin() as session:
+            claim = self._claim(session, operation_id, expected_attempt)
+        if claim is None:
+            return None
+        with log_context(payment_id=claim.payment_id, operation_id=claim.operation_id, attempt=claim.attempt):
+            with self.leases.held(claim.operation_id, claim.attempt):
+                outcome = self._ask(claim)
+            self.record(claim, outcome)
+            log.info("operation attempted", outcome=type(outcome).__name__)
+        return outcome
+
+    def _ask(self, claim: Claim) -> Outcome:
+        if claim.known_ref:
+            return self.gateway.look_up(claim.known_ref)
+        return self.gateway.charge(claim.parameters, claim.key)
+
+    def record(self, claim: Claim, outcome: Outcome) -> None:
+        """Write down what the gateway said. A stale holder may only supply a terminal outcome."""
+        with self.sessions.begin() as session:
+            payment, operation, at = lock(session, claim.operation_id)
+            stale = operation.attempt != claim.attempt
+            if stale and not isinstance(outcome, TERMINAL):
+                log.info("an outcome of an overtaken attempt is dropped")
+                return
+            outcomes.record(session, payment, operation, outcome, at)
+        self.announce_change(claim.payment_id)
+
+    def _claim(self, session: Session, operation_id: uuid.UUID, expected_attempt: int) -> Claim | None:
+        try:
+            payment, operation, at = lock(session, operation_id)
+        except LookupError:
+            log.warning("an operation that we do not know was dropped", operation_id=str(operation_id))
+            return None
+        if not _claimable(operation, expected_attempt, at):
+            return None
+        cause = lifecycle.Cause(event="charge sent", actor=ACTOR, at=at, operation=operation)
+        if operation.attempt >= MAX_ATTEMPTS:
+            outcomes.escalate(session, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
+            return None
+        known_ref = operation.gateway_ref if operation.state is OperationState.REQUIRES_ACTION else None
+        if not known_ref and operation.first_sent_at and at - operation.first_sent_at > KEY_LIFETIME:
+            outcomes.doubt(session, payment, cause, "the gateway no longer knows the idempotency key")
+            return None
+        self._begin_attempt(payment, operation, at)
+        if payment.status is Status.PENDING:
+            lifecycle.advance(session, payment, Status.PROCESSING, cause)
+        return Claim(
+            operation.id,
+            payment.id,
+            operation.attempt,
+            operation.gateway_key,
+            operation.request or {},
+            known_ref,
+        )
+
+    def _begin_attempt(self, payment: Payment, operation: Operation, at: datetime) -> None:
+        operation.attempt += 1
+        operation.dispatch_count = 0
+        operation.lease_until = operation.next_attempt_at = at + timedelta(seconds=self.lease_s)
+        if operation.state is OperationState.REQUESTED:
+            operation.state = OperationState.IN_FLIGHT
+        if operation.request is None:
+            operation.request = self.gateway.freeze(_charge(payment, operation))
+            payment.is_simulated = self.gateway.simulated
+        operation.first_sent_at = operation.first_sent_at or at
+
+
+def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation, datetime]:
+    """Lock the operation's payment, which guards its operations too, then read both and the clock.
+
+    Two statements: the second must see what a former holder of the lock committed. Raises LookupError
+    for an unknown operation.
+    """
+    owner = select(Operation.payment_id).where(Operation.id == operation_id).scalar_subquery()
+    payment = session.scalar(select(Payment).where(Payment.id == owner).with_for_update())
+    if payment is None:
+        raise LookupError(operation_id)
+    query = select(Operation, func.clock_timestamp()).where(Operation.id == operation_id)
+    operation, at = session.execute(query).one()
+    return payment, operation, at
+
+
+def _claimable(operation: Operation, expected_attempt: int, at: datetime) -> bool:
+    return (
+        operation.finished_at is None
+        and operation.attempt == expected_attempt
+        and operation.doubt_since is None
+        and (operation.lease_until is None or operation.lease_until < at)
+    )
+
+
+def _charge(payment: Payment, operation: Operation) -> Charge:
+    return Charge(
+        payment_id=str(payment.id),
+        operation_id=str(operation.id),
+        money=Money(operation.amount_minor, payment.currency),
+        order_id=payment.order_id,
+        payment_method=payment.payment_method,
+        payment_method_id=payment.payment_method_id,
+        off_session=payment.off_session,
+        return_url=payment.return_url,
+    )

@@ -1,0 +1,152 @@
+"""Find what was lost: dispatch due operations again, and look for doubtful ones at the gateway."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Float, cast, func, or_, select, update
+
+from payment_worker import outcomes
+from payment_worker.processing import lock
+from shared import lifecycle
+from shared.database import Sessions, try_lock
+from shared.gateways import TERMINAL, Gateway, Outcome, Succeeded
+from shared.models import Operation
+from shared.payments import OPEN_OPERATION
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+BATCH = 200
+# Above this many waiting tasks the operations are on their way; dispatching again only adds to the queue.
+MAX_QUEUE_DEPTH = 2_000
+FIRST_REDISPATCH_S = 5.0
+LAST_REDISPATCH_S = 300.0
+# The gateway's clock may be behind ours.
+CLOCK_MARGIN = timedelta(minutes=5)
+ACTOR = "recovery"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An operation to dispatch: the attempt number tells a late message from a present one."""
+
+    operation_id: uuid.UUID
+    attempt: int
+    correlation_id: str | None
+
+
+def take_due(sessions: Sessions) -> list[Due]:
+    """Take the operations that are due and whose lease, if any, has lapsed; push each one's next turn out.
+
+    The turn is pushed out with backoff before the dispatch, so that a backlog is not dispatched over
+    and over. Returns nothing while another sweep is at it.
+    """
+    now = func.clock_timestamp()
+    due = (
+        select(Operation.id)
+        .where(
+            Operation.next_attempt_at <= now,
+            Operation.state.in_(OPEN_OPERATION),
+            or_(Operation.lease_until.is_(None), Operation.lease_until < now),
+        )
+        .order_by(Operation.next_attempt_at)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    delay_s = func.least(LAST_REDISPATCH_S, FIRST_REDISPATCH_S * func.power(2.0, Operation.dispatch_count))
+    push = (
+        update(Operation)
+        .where(Operation.id.in_(due))
+        .values(
+            next_attempt_at=now + cast(delay_s, Float) * timedelta(seconds=1),
+            dispatch_count=Operation.dispatch_count + 1,
+        )
+        .returning(Operation.id, Operation.attempt, Operation.correlation_id)
+        .execution_options(synchronize_session=False)
+    )
+    with sessions.begin() as session:
+        if not try_lock(session, "recovery sweep"):
+            return []
+        return [Due(*row) for row in session.execute(push)]
+
+
+def sweep(sessions: Sessions, queue_depth: Callable[[], int], dispatch: Callable[[Due], None]) -> int:
+    """Dispatch everything due; return how many. Does nothing while the queue is deep."""
+    depth = queue_depth()
+    if depth > MAX_QUEUE_DEPTH:
+        log.warning("recovery waits: the queue is deep", depth=depth)
+        return 0
+    due = take_due(sessions)
+    for each in due:
+        dispatch(each)
+    if due:
+        log.info("operations dispatched again", count=len(due))
+    return len(due)
+
+
+def verify_doubtful(
+    sessions: Sessions,
+    gateway: Gateway,
+    verify_absence_s: float,
+    announce_change: Callable[[uuid.UUID], None],
+) -> int:
+    """Look for all doubtful operations at the gateway in one pass; return how many were settled.
+
+    Found: its outcome is adopted. Absent in two looks `verify_absence_s` apart: a new attempt under a
+    new key. Raises GatewayUnavailable when the look could not be completed.
+    """
+    with sessions() as session:
+        query = (
+            select(Operation.id, Operation.created_at)
+            .where(Operation.doubt_since.is_not(None), Operation.state.in_(OPEN_OPERATION))
+            .where(
+                or_(
+                    Operation.absent_since.is_(None),
+                    Operation.absent_since <= func.clock_timestamp() - timedelta(seconds=verify_absence_s),
+                )
+            )
+            .order_by(Operation.doubt_since)
+            .limit(BATCH)
+        )
+        doubtful = {str(operation_id): created for operation_id, created in session.execute(query)}
+    if not doubtful:
+        return 0
+    found = gateway.find(list(doubtful), min(doubtful.values()) - CLOCK_MARGIN)
+    return sum(
+        _settle(sessions, uuid.UUID(operation_id), found[operation_id], verify_absence_s, announce_change)
+        for operation_id in doubtful
+    )
+
+
+def _settle(
+    sessions: Sessions,
+    operation_id: uuid.UUID,
+    seen: list[Outcome],
+    verify_absence_s: float,
+    announce_change: Callable[[uuid.UUID], None],
+) -> bool:
+    with sessions.begin() as session:
+        payment, operation, at = lock(session, operation_id)
+        if operation.finished_at is not None or operation.doubt_since is None:
+            return False
+        cause = lifecycle.Cause(event="charge found at the gateway", actor=ACTOR, at=at, operation=operation)
+        if seen:
+            lifecycle.note(session, payment, cause)
+            for each in _by_weight(seen):
+                outcomes.record(session, payment, operation, each, at)
+        elif operation.absent_since is None:
+            operation.absent_since = at
+        elif at - operation.absent_since >= timedelta(seconds=verify_absence_s):
+            outcomes.renew_key(session, payment, cause)
+        settled = operation.finished_at is not None
+    if settled:
+        announce_change(payment.id)
+    return settled
+
+
+def _by_weight(seen: list[Outcome]) -> list[Outcome]:
+    """A success first, then any other definite outcome: the first one recorded decides."""
+    return sorted(seen, key=lambda each: (not isinstance(each, Succeeded), not isinstance(each, TERMINAL)))

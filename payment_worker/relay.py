@@ -1,0 +1,128 @@
+"""Carry events from the outbox to Kafka: in each payment's order, deleted only after the delivery report."""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
+
+from shared.database import is_database_down
+from shared.events import Event, InvalidEvent, Message, encode
+from shared.kafka import Deliveries
+from shared.models import Outbox
+from shared.payments import Announcement
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+BATCH = 500
+IDLE_FIRST_S = 0.005
+IDLE_LAST_S = 0.2
+STANDBY_S = 0.5
+RETRY_LAST_S = 5.0
+LEADER = "outbox relay"
+
+_pick = select(Outbox).where(Outbox.parked_reason.is_(None)).order_by(Outbox.position).limit(BATCH)
+_remove = delete(Outbox).where(Outbox.id.in_(bindparam("ids", expanding=True)))
+
+
+class Relay:
+    """One relay process. Only the one that holds the advisory lock carries; others stand by."""
+
+    def __init__(self, engine: Engine, deliveries: Deliveries, topic_prefix: str) -> None:
+        """Stands by until `run` or `run_once` gets the lock."""
+        self._engine = engine
+        self._deliveries = deliveries
+        self._prefix = topic_prefix
+        self._connection: Connection | None = None
+        self.leads = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Carry until `stop` is set; outages of the database or the broker are waited out."""
+        idle_s, retry_s = IDLE_FIRST_S, IDLE_LAST_S
+        while not stop.is_set():
+            try:
+                carried = self.run_once()
+            except Exception as error:
+                if not is_database_down(error):
+                    raise
+                log.warning("the database is away", retry_s=retry_s)
+                self.close()
+                stop.wait(retry_s)
+                retry_s = min(RETRY_LAST_S, retry_s * 2)
+                continue
+            retry_s = IDLE_LAST_S
+            idle_s = IDLE_FIRST_S if carried else min(IDLE_LAST_S, idle_s * 2)
+            if not carried:
+                stop.wait(idle_s if self.leads else STANDBY_S)
+        self.close()
+        self._deliveries.close()
+
+    def run_once(self) -> int:
+        """Carry one batch; return how many events were confirmed. 0 when standing by."""
+        connection = self._lead()
+        if connection is None:
+            return 0
+        messages = self._encode(connection, connection.execute(_pick))
+        if not messages:
+            return 0
+        delivered = self._deliveries.deliver(
+            (event_id, each.topic, each.key, each.value, each.headers) for event_id, each in messages.items()
+        )
+        if delivered:
+            connection.execute(_remove, {"ids": list(delivered)})
+        return len(delivered)
+
+    def close(self) -> None:
+        """Give up the lock, so that a standby takes over at once."""
+        if self._connection is not None:
+            # Not back to the pool: the lock belongs to the server's session, which must end.
+            self._connection.invalidate()
+            self._connection.close()
+        self._connection = None
+        self.leads = False
+
+    def _lead(self) -> Connection | None:
+        """The connection that holds the lock; everything is done over it, so losing it is losing the lead."""
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            log.info("relay stands by")
+        if not self.leads:
+            number = func.hashtextextended(LEADER, 0)
+            self.leads = bool(self._connection.scalar(select(func.pg_try_advisory_lock(number))))
+            if self.leads:
+                log.info("relay leads")
+        return self._connection if self.leads else None
+
+    def _encode(self, connection: Connection, rows: Iterable[Any]) -> dict[object, Message]:
+        """The messages to send now: of each payment only the first row, so that none overtakes another."""
+        messages: dict[object, Message] = {}
+        payments = set()
+        for row in rows:
+            if row.aggregateid in payments:
+                continue
+            try:
+                messages[row.id] = encode(_event(row), self._prefix)
+            except (InvalidEvent, ValueError) as error:
+                reason = str(error)[:500]
+                # The schema's verdict says all; a stack trace would only say where we are.
+                log.error("event parked: it breaks its schema", event_id=str(row.id), reason=reason)  # noqa: TRY400
+                park = update(Outbox).where(Outbox.id == row.id).values(parked_reason=reason)
+                connection.execute(park)
+            else:
+                payments.add(row.aggregateid)
+        return messages
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        id=row.id,
+        type=Announcement(row.type),
+        subject=row.aggregateid,
+        sequence=row.sequence,
+        time=row.created_at,
+        data=row.payload,
+        correlation_id=row.correlation_id,
+        causation_id=row.causation_id,
+        traceparent=row.traceparent,
+    )

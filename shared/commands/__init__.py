@@ -1,0 +1,1 @@
+"""What can be asked of a payment; one transaction each. Routes, Kafka commands and repairs all call these."""

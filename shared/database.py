@@ -1,0 +1,87 @@
+"""Connections to PostgreSQL; `with sessions.begin() as session:` is the unit of work."""
+
+import uuid
+from datetime import datetime
+
+import uuid_utils
+from sqlalchemy import Engine, Select, create_engine, func, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.documents import parse_json, render_json
+
+Sessions = sessionmaker[Session]
+
+CONNECT_TIMEOUT_S = 3
+POOL_TIMEOUT_S = 2  # a request that cannot get a connection by then is better told to come back
+# The server ends what a client forgot: nothing here legitimately takes longer.
+SERVER_TIMEOUTS_MS = {
+    "statement_timeout": 10_000,
+    "lock_timeout": 5_000,
+    "idle_in_transaction_session_timeout": 15_000,
+}
+# What says "the database is away or busy, come back", and never "your data is wrong".
+DATABASE_DOWN = (OperationalError, PoolTimeout)
+
+
+def connect(database_url: str, *, pool_size: int, application: str) -> Engine:
+    """Make the process's one engine. It opens no connection until the first use."""
+    options = " ".join(f"-c {name}={value}" for name, value in SERVER_TIMEOUTS_MS.items())
+    return create_engine(
+        driver_url(database_url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        pool_pre_ping=True,
+        hide_parameters=True,  # they would stand in error messages, and so in logs
+        json_serializer=render_json,
+        json_deserializer=parse_json,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            # A server that vanished without a word is noticed within half a minute.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "application_name": application,
+            "options": options,
+        },
+    )
+
+
+def driver_url(database_url: str) -> str:
+    """Turn a libpq URL into SQLAlchemy's, for psycopg 3."""
+    url = make_url(database_url.replace("postgres://", "postgresql://", 1))
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def make_sessions(engine: Engine) -> Sessions:
+    """Sessions on this engine; objects stay readable after the commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def is_database_down(error: BaseException) -> bool:
+    """Whether an error means that the database cannot be reached now, so that trying again may help."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, DATABASE_DOWN)
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7: unique, and in order of time."""
+    return uuid.UUID(bytes=uuid_utils.uuid7().bytes)
+
+
+def try_lock(session: Session, *names: str) -> bool:
+    """Take the advisory lock of this name until the transaction ends; False if another holds it."""
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_lock_number(*names)))))
+
+
+def _lock_number(*names: str) -> Select[tuple[int]]:
+    return select(func.hashtextextended("\x1f".join(names), 0)).scalar_subquery()  # type: ignore[return-value]
+
+
+def database_now(session: Session) -> datetime:
+    """The database's clock, which all processes share."""
+    return session.scalar(select(func.clock_timestamp()))  # type: ignore[return-value]

@@ -1,0 +1,195 @@
+"""The events on Kafka: their types, values and CloudEvents headers; the one place that knows headers."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+import jsonschema_rs
+
+from shared.documents import parse_json, render_json
+from shared.payments import Announcement
+
+DEAD_LETTERS: Final = "payments-dead-letter"
+SOURCE: Final = "/payment-service"
+VERSION: Final = "v1"  # a breaking change is a new version beside this one
+# The partition count bounds how many consumers can share the work; topics made later must keep it.
+PARTITIONS: Final = 6
+
+_UUID = {"type": "string", "format": "uuid"}
+_ID_OR_NULL = {"type": ["string", "null"]}  # other services' ids are opaque to us
+_TIME = {"type": "string", "format": "date-time"}
+_MINOR = {"type": "integer", "minimum": 0}
+_CURRENCY = {"type": "string", "pattern": "^[A-Z]{3}$"}
+_TEXT = {"type": "string", "minLength": 1}
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+
+_IDS = {
+    "paymentId": _UUID,
+    "orderId": _ID_OR_NULL,
+    "customerId": _ID_OR_NULL,
+    "reservationId": _ID_OR_NULL,
+}
+_MONEY = {"amount": {"type": "number"}, "amountMinor": _MINOR, "currency": _CURRENCY}
+
+
+def _schema(title: str, properties: dict[str, Any], optional: Iterable[str]) -> dict[str, Any]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        "type": "object",
+        "properties": properties,
+        "required": sorted(set(properties) - set(optional)),
+    }
+
+
+SCHEMAS: Final[Mapping[Announcement, dict[str, Any]]] = MappingProxyType(
+    {
+        Announcement.PAYMENT_REQUESTED: _schema(
+            "A payment was recorded and waits to be charged",
+            {
+                "paymentId": _UUID,
+                "orderId": _ID_OR_NULL,
+                "cartId": _ID_OR_NULL,
+                "customerId": _ID_OR_NULL,
+                **_MONEY,
+                "paymentMethod": _TEXT,
+                "captureMethod": {"enum": ["automatic", "manual"]},
+                "requestedAt": _TIME,
+            },
+            optional={"orderId", "cartId", "customerId", "paymentMethod", "captureMethod"},
+        ),
+        Announcement.PAYMENT_SUCCEEDED: _schema(
+            "The money was taken",
+            {
+                **_IDS,
+                **_MONEY,
+                "authorizedAmountMinor": _MINOR,
+                "paymentMethod": _TEXT,
+                "transactionId": _TEXT,
+                "processedAt": _TIME,
+                "status": {"const": "succeeded"},
+            },
+            optional={"reservationId"},
+        ),
+        Announcement.PAYMENT_FAILED: _schema(
+            "The payment ended without money being taken",
+            {
+                **_IDS,
+                **_MONEY,
+                "paymentMethod": _TEXT,
+                "errorCode": _TEXT,
+                "errorMessage": _TEXT_OR_NULL,
+                "failureReason": _TEXT,
+                "attemptedAt": _TIME,
+                "status": {"const": "failed"},
+            },
+            optional={"reservationId", "errorMessage"},
+        ),
+    }
+)
+_VALIDATORS = {
+    each: jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+    for each, schema in SCHEMAS.items()
+}
+
+
+class InvalidEvent(Exception):
+    """The message is not an event that we can read, or the event does not fit its schema."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One announcement: who it is about, in which place of that payment's history, and what it says."""
+
+    id: uuid.UUID
+    type: Announcement
+    subject: uuid.UUID  # the payment
+    sequence: int  # rises with each event of the payment; may skip numbers
+    time: datetime
+    data: dict[str, Any]
+    correlation_id: str | None = None
+    causation_id: str | None = None  # the operation that the event belongs to
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event as Kafka carries it."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def topics() -> dict[str, int]:
+    """Every topic that this service produces to or consumes from, with its number of partitions."""
+    return {**{str(each): PARTITIONS for each in SCHEMAS}, DEAD_LETTERS: 1}
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write a moment as RFC 3339 in UTC with Z, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def check(event_type: Announcement, data: object) -> None:
+    """Raise InvalidEvent, naming the field, unless `data` fits the schema of its type."""
+    try:
+        _VALIDATORS[event_type].validate(data)
+    except jsonschema_rs.ValidationError as error:
+        # Only the path and the rule's kind: the message itself would repeat the value.
+        path = ".".join(str(step) for step in error.instance_path) or "value"
+        raise InvalidEvent(f"{event_type}: {path} breaks the rule {error.kind.name}") from None
+
+
+def encode(event: Event, prefix: str = "") -> Message:
+    """Turn an event into a Kafka message. Raises InvalidEvent if it does not fit its own schema."""
+    check(event.type, event.data)
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": str(event.id),
+        "ce_type": f"{event.type}.{VERSION}",
+        "ce_source": SOURCE,
+        "ce_subject": str(event.subject),
+        "ce_time": rfc3339(event.time),
+        "ce_sequence": str(event.sequence),
+        "ce_correlationid": event.correlation_id,
+        "ce_causationid": event.causation_id,
+        "traceparent": event.traceparent,
+        "content-type": "application/json",
+    }
+    return Message(
+        topic=prefix + event.type,
+        key=str(event.subject).encode(),
+        value=render_json(event.data).encode(),
+        headers=[(name, value.encode()) for name, value in headers.items() if value is not None],
+    )
+
+
+def decode(headers: Iterable[tuple[str, bytes | None]] | None, value: bytes | None) -> Event:
+    """Read a Kafka message back into an event. Raises InvalidEvent for anything that is not one of ours."""
+    try:
+        named = {name: (raw or b"").decode() for name, raw in headers or ()}
+        event_type, _, version = named["ce_type"].rpartition(".")
+        if version != VERSION:
+            raise InvalidEvent(f"version {version[:20]!r} of the event type is not known here")
+        event = Event(
+            id=uuid.UUID(named["ce_id"]),
+            type=Announcement(event_type),
+            subject=uuid.UUID(named["ce_subject"]),
+            sequence=int(named["ce_sequence"]),
+            time=datetime.fromisoformat(named["ce_time"]),
+            data=parse_json(value or b""),
+            correlation_id=named.get("ce_correlationid"),
+            causation_id=named.get("ce_causationid"),
+            traceparent=named.get("traceparent"),
+        )
+    except KeyError as error:
+        raise InvalidEvent(f"the header {error.args[0]} is missing") from None
+    except ValueError as error:
+        raise InvalidEvent(f"not readable: {type(error).__name__}") from None
+    check(event.type, event.data)
+    return event

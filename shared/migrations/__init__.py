@@ -1,0 +1,49 @@
+"""The schema's history: Alembic revisions, and the one function that brings a database up to date."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, func, select, text
+from sqlalchemy.pool import NullPool
+
+from shared.database import driver_url
+
+# Two that migrate at once would trip over each other: the second waits, then finds nothing to do.
+LOCK = "payment-service migrations"
+# A migration must not queue behind a long transaction and hold up everyone behind itself.
+TIMEOUTS = "-c lock_timeout=2000"
+
+
+def config() -> Config:
+    """Alembic's configuration, without an ini file."""
+    alembic = Config()
+    alembic.set_main_option("script_location", str(Path(__file__).parent))
+    return alembic
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Bring the schema up to `revision`; does nothing when it is there already."""
+    _run(database_url, lambda alembic: command.upgrade(alembic, revision))
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Take the schema back to `revision`."""
+    _run(database_url, lambda alembic: command.downgrade(alembic, revision))
+
+
+def _run(database_url: str, work: Callable[[Config], None]) -> None:
+    engine = create_engine(
+        driver_url(database_url),
+        poolclass=NullPool,
+        connect_args={"options": TIMEOUTS, "connect_timeout": 5},
+    )
+    with engine.connect() as connection:
+        connection.execute(text("SET lock_timeout = '60s'"))
+        connection.execute(select(func.pg_advisory_lock(func.hashtextextended(LOCK, 0))))
+        connection.execute(text("RESET lock_timeout"))
+        connection.commit()
+        alembic = config()
+        alembic.attributes["connection"] = connection
+        work(alembic)

@@ -1,0 +1,140 @@
+"""The domain, pure: what states a payment and its operations have, and how they may change."""
+
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Status(StrEnum):
+    """Where a payment stands."""
+
+    PENDING = "pending"  # recorded; nothing was sent to the gateway yet
+    PROCESSING = "processing"  # an operation has been claimed; the outcome is not known
+    REQUIRES_ACTION = "requires_action"  # waits for the customer (3-D Secure, or a payment method)
+    AUTHORIZED = "authorized"  # the money is held, not taken
+    SUCCEEDED = "succeeded"  # the money is taken
+    PARTIALLY_REFUNDED = "partially_refunded"  # a part of the money went back
+    REFUNDED = "refunded"  # all of the money went back
+    FAILED = "failed"  # a definite no; nothing was taken
+    CANCELLED = "cancelled"  # given up before money was taken
+
+
+class OperationKind(StrEnum):
+    """What an operation asks the gateway to do."""
+
+    CHARGE = "charge"  # take the money at once
+    AUTHORIZE = "authorize"  # hold it
+    CAPTURE = "capture"  # take what is held
+    CANCEL = "cancel"  # let go of what is held or not confirmed
+    REFUND = "refund"  # give back what was taken
+
+
+class OperationState(StrEnum):
+    """How far one operation has come."""
+
+    REQUESTED = "requested"  # nobody has claimed it yet
+    IN_FLIGHT = "in_flight"  # claimed; until an outcome is recorded, the outcome is unknown
+    REQUIRES_ACTION = "requires_action"  # the gateway waits for the customer
+    SUCCEEDED = "succeeded"  # the gateway did it
+    FAILED = "failed"  # the gateway said a definite no
+
+
+class CaptureMethod(StrEnum):
+    """Whether a payment takes its money at once or holds it first."""
+
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+
+
+class Announcement(StrEnum):
+    """The event that a change of state announces to other services (also the name of its topic)."""
+
+    PAYMENT_REQUESTED = "payment-requested"
+    PAYMENT_SUCCEEDED = "payment-succeeded"
+    PAYMENT_FAILED = "payment-failed"
+
+
+# Every edge a payment may travel, and the event it announces. An edge that is not here does not exist.
+TRANSITIONS: MappingProxyType[tuple[Status, Status], Announcement | None] = MappingProxyType(
+    {
+        (Status.PENDING, Status.PROCESSING): None,
+        (Status.PENDING, Status.CANCELLED): None,
+        (Status.PROCESSING, Status.SUCCEEDED): Announcement.PAYMENT_SUCCEEDED,
+        (Status.PROCESSING, Status.FAILED): Announcement.PAYMENT_FAILED,
+        (Status.PROCESSING, Status.AUTHORIZED): None,
+        (Status.PROCESSING, Status.REQUIRES_ACTION): None,
+        (Status.REQUIRES_ACTION, Status.PROCESSING): None,
+        (Status.REQUIRES_ACTION, Status.AUTHORIZED): None,
+        (Status.REQUIRES_ACTION, Status.SUCCEEDED): Announcement.PAYMENT_SUCCEEDED,
+        (Status.REQUIRES_ACTION, Status.FAILED): Announcement.PAYMENT_FAILED,
+        (Status.REQUIRES_ACTION, Status.CANCELLED): None,
+        (Status.AUTHORIZED, Status.SUCCEEDED): Announcement.PAYMENT_SUCCEEDED,
+        (Status.AUTHORIZED, Status.CANCELLED): None,
+        (Status.AUTHORIZED, Status.FAILED): Announcement.PAYMENT_FAILED,
+        (Status.SUCCEEDED, Status.PARTIALLY_REFUNDED): None,
+        (Status.SUCCEEDED, Status.REFUNDED): None,
+        (Status.PARTIALLY_REFUNDED, Status.REFUNDED): None,
+        # A refund that had succeeded may fail later: Stripe's documentation of refunds, "failed refunds".
+        (Status.PARTIALLY_REFUNDED, Status.SUCCEEDED): None,
+        (Status.REFUNDED, Status.PARTIALLY_REFUNDED): None,
+        (Status.REFUNDED, Status.SUCCEEDED): None,
+    }
+)
+
+# A payment in one of these no longer stands in the way of a new one for the same order or cart.
+DEAD = frozenset({Status.FAILED, Status.CANCELLED})
+# The outcome is not known yet; a client's wait goes on while a payment is in one of these.
+UNSETTLED = frozenset({Status.PENDING, Status.PROCESSING})
+# The gateway's work is done; the row must say when.
+PROCESSED = frozenset(
+    {Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED, Status.FAILED, Status.CANCELLED}
+)
+# Money was taken, whatever became of it later.
+PAID = frozenset({Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})
+OPEN_OPERATION = frozenset(
+    {OperationState.REQUESTED, OperationState.IN_FLIGHT, OperationState.REQUIRES_ACTION}
+)
+
+
+class PaymentError(Exception):
+    """A rule of the domain says no; the message is fit for a client."""
+
+
+class IllegalTransition(PaymentError):
+    """The table has no edge from the one status to the other."""
+
+    def __init__(self, current: Status, wanted: Status) -> None:
+        """Name the edge that does not exist."""
+        super().__init__(f"A payment that is {current} cannot become {wanted}")
+
+
+class InvalidCommand(PaymentError):
+    """A value of a command is not acceptable; `field` is its name in the client's words."""
+
+    def __init__(self, field: str, message: str) -> None:
+        """Say which field is wrong and why."""
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class PaymentConflict(PaymentError):
+    """Another payment of the same order, with other facts or already refunded, stands in the way."""
+
+
+class IdempotencyKeyInUse(PaymentError):
+    """A request with the same idempotency key is being carried out at this moment."""
+
+
+class IdempotencyKeyReused(PaymentError):
+    """The idempotency key was used before, for a different request."""
+
+
+class PaymentNotFound(PaymentError):
+    """There is no such payment that the caller may see."""
+
+
+def check_transition(current: Status, wanted: Status) -> Announcement | None:
+    """Return the event that this change announces; raise IllegalTransition where there is no such edge."""
+    try:
+        return TRANSITIONS[current, wanted]
+    except KeyError:
+        raise IllegalTransition(current, wanted) from None

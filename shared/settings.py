@@ -1,0 +1,207 @@
+"""Typed settings, read once from the environment; the only place that looks there."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from environs import EnvValidationError, FileAwareEnv
+from marshmallow import ValidationError
+from marshmallow.validate import OneOf, Range, Regexp
+
+Check = Callable[[Any], Any]
+
+
+class BadSettings(Exception):
+    """One or more environment variables are missing or not acceptable; the message names each."""
+
+
+def _url(*schemes: str) -> Check:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.netloc:
+            raise ValidationError(
+                f"expected a URL that starts with {' or '.join(f'{s}://' for s in schemes)}"
+            )
+        return value
+
+    return check
+
+
+def _stripe_key(value: str) -> str:
+    if value.startswith(("sk_live_", "rk_live_")):
+        raise ValidationError("a live key is refused while the API has no authentication; use sk_test_...")
+    if not value.startswith(("sk_test_", "rk_test_")):
+        raise ValidationError("expected a secret key that starts with sk_test_")
+    return value
+
+
+def _json_object(of: type) -> Check:
+    def check(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict) or not all(type(each) is of for each in value.values()):
+            raise ValidationError(f"expected a JSON object whose values are {of.__name__}s")
+        return value
+
+    return check
+
+
+def _setting(
+    help: str,  # noqa: A002 - the word that every command line uses for it
+    default: Any = MISSING,
+    kind: str = "str",
+    check: Check | None = None,
+    *,
+    secret: bool = False,
+) -> Any:
+    metadata = {"help": help, "kind": kind, "check": check, "secret": secret}
+    metadata["default"] = default
+    return field(default=None if default is MISSING else default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting; the environment variable is the field's name in capitals."""
+
+    database_url: str = _setting(
+        "PostgreSQL, as libpq writes it: postgresql://user:password@host:port/name",
+        check=_url("postgresql", "postgres"),
+        secret=True,
+    )
+    redis_url: str = _setting(
+        "Valkey or Redis: redis://host:port/0, or rediss:// for TLS",
+        check=_url("redis", "rediss"),
+        secret=True,
+    )
+    kafka_bootstrap_servers: str = _setting(
+        "Kafka brokers: host:port,host:port", check=Regexp(r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
+    )
+    kafka_config: dict[str, str] = _setting(
+        "more librdkafka properties as a JSON object of strings, for TLS and SASL",
+        "{}",
+        "json",
+        _json_object(str),
+        secret=True,
+    )
+    kafka_topic_prefix: str = _setting(
+        "put before every topic's name", "", check=Regexp(r"^[A-Za-z0-9._-]{0,100}$")
+    )
+    stripe_secret_key: str = _setting("Stripe's secret key", check=_stripe_key, secret=True)
+    stripe_api_url: str = _setting(
+        "a Stripe simulator's address; empty: Stripe itself",
+        "",
+        check=lambda value: value and _url("http", "https")(value),
+    )
+    host: str = _setting("the address that the API listens on", "127.0.0.1")
+    port: int = _setting("the API's port", 5004, "int", Range(0, 65535))
+    web_workers: int = _setting("API processes", 2, "int", Range(1, 64))
+    web_threads: int = _setting("threads of each API process", 160, "int", Range(2, 1024))
+    wait_slots: int = _setting(
+        "requests of each API process that may wait for an outcome; past it 202 at once",
+        128,
+        "int",
+        Range(0, 1000),
+    )
+    wait_default_s: float = _setting(
+        "how long an answer waits for the outcome by default", 10.0, "float", Range(0, 30)
+    )
+    database_pool_size: int = _setting(
+        "connections that one process may hold at once", 8, "int", Range(1, 100)
+    )
+    task_threads: int = _setting(
+        "operations that one task worker may have in flight", 64, "int", Range(1, 512)
+    )
+    lease_s: float = _setting(
+        "how long a claim on an operation lasts unless renewed", 15.0, "float", Range(1, 300)
+    )
+    recovery_after_s: float = _setting(
+        "how long an operation may lie unclaimed before it is dispatched again", 5.0, "float", Range(0.1, 600)
+    )
+    verify_absence_s: float = _setting(
+        "time between the two looks at Stripe that must both find nothing before a charge is tried anew",
+        600.0,
+        "float",
+        Range(0.1, 86400),
+    )
+    amount_minimums: dict[str, int] = _setting(
+        "smallest amount by currency in minor units, as JSON; beside the defaults",
+        "{}",
+        "json",
+        _json_object(int),
+    )
+    amount_maximums: dict[str, int] = _setting(
+        "largest amount by currency in minor units, as JSON; beside the default",
+        "{}",
+        "json",
+        _json_object(int),
+    )
+    payment_methods: list[str] = _setting(
+        "payment methods that the Stripe account has enabled, by commas; a simulator takes all",
+        "credit_card,debit_card,apple_pay,google_pay",
+        "list",
+    )
+    log_level: str = _setting(
+        "debug, info, warning or error", "info", check=OneOf(["debug", "info", "warning", "error"])
+    )
+    log_format: str = _setting(
+        "json, pretty, or auto: pretty on a terminal", "auto", check=OneOf(["auto", "json", "pretty"])
+    )
+
+    @property
+    def simulated(self) -> bool:
+        """Whether charges go to a simulator, so that no money moves."""
+        return bool(self.stripe_api_url)
+
+
+API_NEEDS = ("DATABASE_URL", "REDIS_URL")
+WORKER_NEEDS = ("DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY")
+
+
+def load_settings(needs: Iterable[str]) -> Settings:
+    """Read every setting; those in `needs` must be there.
+
+    A secret may also come from the file that NAME_FILE names. Raises BadSettings, naming every
+    variable that is missing or wrong and never its value.
+    """
+    environment = FileAwareEnv(expand_vars=False)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for each in fields(Settings):
+        name = each.name.upper()
+        try:
+            values[each.name] = _read(environment, name, each, required=name in needs)
+        except (EnvValidationError, ValueError, OSError) as error:
+            problems.append(f"{name}: {_explain(error)} ({each.metadata['help']})")
+    if problems:
+        raise BadSettings("\n".join(problems))
+    return Settings(**values)
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {"json": json.loads, "list": lambda text: text.split(",")}
+
+
+def _read(environment: FileAwareEnv, name: str, each: Field[Any], *, required: bool) -> Any:
+    default = each.metadata["default"]
+    raw = environment.str(name, "")
+    if not raw.strip():
+        if required:
+            raise ValueError("is not set")
+        return "" if default is MISSING else _PARSERS.get(each.metadata["kind"], lambda same: same)(default)
+    parse = cast("Callable[..., Any]", getattr(environment, each.metadata["kind"]))
+    return parse(name, validate=each.metadata["check"])
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, EnvValidationError):
+        return "; ".join(str(message) for message in error.error_messages)
+    return error.strerror or "cannot be read" if isinstance(error, OSError) else str(error)
+
+
+def settings_table() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of every setting, for the documentation."""
+    rows = []
+    for each in fields(Settings):
+        default = each.metadata["default"]
+        name = each.name.upper() + (" (or _FILE)" if each.metadata["secret"] else "")
+        rows.append((name, "required" if default is MISSING else str(default), each.metadata["help"]))
+    return rows
