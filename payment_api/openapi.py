@@ -36,6 +36,8 @@ def complete(spec: APISpec) -> None:
 
     def to_dict() -> dict[str, Any]:
         document = original()
+        document["components"].pop("responses", None)
+        document["components"]["schemas"].pop("PaginationMetadata", None)
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 if method != "parameters":
@@ -46,8 +48,8 @@ def complete(spec: APISpec) -> None:
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
-    responses = operation["responses"]
-    responses.pop("default", None)
+    # What flask-smorest adds by itself are references to its own errors, which we never answer.
+    described = {code: each for code, each in operation["responses"].items() if "$ref" not in each}
     codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
     if "{" in path:
         codes.append(ErrorCode.PAYMENT_NOT_FOUND)
@@ -56,17 +58,14 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
             ErrorCode.PAYMENT_CONFLICT,
             ErrorCode.PAYLOAD_TOO_LARGE,
             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-            ErrorCode.IDEMPOTENCY_KEY_REUSED,
         ]
-        _complete_command(operation)
     for code in codes:
-        names = sorted(each.name for each in ErrorCode if each.status == code.status)
-        if (
-            responses.get(str(code.status), {}).get("description", "").isupper()
-            or str(code.status) not in responses
-        ):
-            responses[str(code.status)] = {"description": ", ".join(names), "content": {_JSON: _ERROR}}
-    for response in responses.values():
+        names = ", ".join(sorted(each.name for each in ErrorCode if each.status == code.status))
+        described.setdefault(str(code.status), {"description": names, "content": {_JSON: _ERROR}})
+    operation["responses"] = dict(sorted(described.items()))
+    if method == "post":
+        _complete_command(operation)
+    for response in described.values():
         response.setdefault("headers", {})["X-Correlation-Id"] = _CORRELATION
 
 

@@ -186,7 +186,8 @@ def _read(environment: FileAwareEnv, name: str, each: Field[Any], *, required: b
     if not raw.strip():
         if required:
             raise ValueError("is not set")
-        return "" if default is MISSING else _PARSERS.get(each.metadata["kind"], lambda same: same)(default)
+        read = _PARSERS.get(each.metadata["kind"])
+        return "" if default is MISSING else read(default) if read else default
     parse = cast("Callable[..., Any]", getattr(environment, each.metadata["kind"]))
     return parse(name, validate=each.metadata["check"])
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import URL, Length, OneOf, Range, Regexp
 
 from payment_api.contracts.fields import DecimalAmount, Flag, Text, Uuid
@@ -18,6 +18,11 @@ DEFAULT_PAGE, LARGEST_PAGE = 20, 100
 
 def _described(description: str, **more: Any) -> dict[str, Any]:
     return {"description": description, **more}
+
+
+def _few_labels(labels: dict[str, str]) -> None:
+    if len(labels) > METADATA_KEYS:
+        raise ValidationError(f"At most {METADATA_KEYS} keys.")
 
 
 class NewPaymentSchema(Schema):
@@ -53,7 +58,12 @@ class NewPaymentSchema(Schema):
         keys=_LABEL,
         values=Text(validate=Length(0, METADATA_VALUE_LENGTH)),
         load_default=dict,
-        validate=Length(0, METADATA_KEYS),
+        validate=_few_labels,
+        metadata=_described(
+            "kept with the payment",
+            maxProperties=METADATA_KEYS,
+            propertyNames={"minLength": 1, "maxLength": METADATA_KEY_LENGTH},
+        ),
     )
     returnUrl = Text(
         load_default=None,
@@ -72,25 +82,6 @@ class PaymentQuerySchema(Schema):
     createdAfter = fields.AwareDateTime(format="iso", metadata=_described("RFC 3339"))
     limit = fields.Integer(load_default=DEFAULT_PAGE, validate=Range(1, LARGEST_PAGE))
     cursor = Uuid(metadata=_described("nextCursor of the page before"))
-
-
-class IdempotencyHeaderSchema(Schema):
-    """Headers that every command takes."""
-
-    class Meta:
-        """Other headers are none of our business."""
-
-        unknown = EXCLUDE
-
-    idempotency_key = fields.String(
-        data_key="Idempotency-Key",
-        validate=Length(1, 255),
-        metadata=_described("binds the request to what it made; a repeat shows that, as it now stands"),
-    )
-    prefer = fields.String(
-        data_key="Prefer",
-        metadata=_described("RFC 7240: `respond-async`, or `wait=N` with at most 30 seconds"),
-    )
 
 
 class NextActionSchema(Schema):
@@ -145,7 +136,7 @@ class ErrorEnvelopeSchema(Schema):
     success = fields.Boolean(required=True, validate=OneOf([False]))
     errorMessage = fields.String(required=True)
     errorCode = fields.String(required=True, validate=OneOf([each.name for each in ErrorCode]))
-    payment = fields.Raw(required=True, allow_none=True, metadata={"type": "null"})
+    payment = fields.Raw(required=True, metadata={"type": "null"})
 
 
 class PaymentListSchema(Schema):
