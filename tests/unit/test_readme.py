@@ -1,0 +1,25 @@
+"""The README's tables and pictures say what the code says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from payment_api.cli import markdown_table
+from shared.payments import TRANSITIONS
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["errors", "settings"])
+def test_table_is_the_generated_one(name: str) -> None:
+    """`payment-api table NAME` prints exactly what stands in the README."""
+    stands = re.search(rf"<!-- table: {name} -->\n(.*?)\n<!-- end -->", README, re.DOTALL)
+    assert stands is not None
+    assert stands[1] == markdown_table(name)
+
+
+def test_state_picture_has_exactly_the_edges_of_the_table() -> None:
+    """Each edge of the picture is one of the code's, with the event that it announces, and the reverse."""
+    drawn = set(re.findall(r"^    (\w+) --> (\w+)(?:: ([\w-]+))?$", README, re.MULTILINE))
+    assert drawn == {(start, end, event or "") for (start, end), event in TRANSITIONS.items()}
