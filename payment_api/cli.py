@@ -5,11 +5,7 @@ import sys
 import click
 import simplejson
 
-from payment_api.app import create_app
 from payment_api.errors import error_table
-from payment_api.server import serve_forever
-from payment_api.services import make_services
-from shared.migrations import upgrade
 from shared.settings import API_NEEDS, BadSettings, Settings, load_settings, settings_table
 from shared.telemetry import configure_logging, get_logger
 
@@ -33,6 +29,8 @@ def _settings(command: str, *needs: str) -> Settings:
 def migrate() -> None:
     """Bring the database's schema up to date."""
     settings = _settings("migrate", "DATABASE_URL")
+    from shared.migrations import upgrade
+
     configure_logging("migrate", settings.log_level, settings.log_format)
     upgrade(settings.database_url)
     log.info("the schema is up to date")
@@ -42,6 +40,8 @@ def migrate() -> None:
 def serve() -> None:
     """Serve HTTP until SIGTERM; running requests are finished first."""
     settings = _settings("serve", *API_NEEDS)
+    from payment_api.server import serve_forever
+
     configure_logging("api", settings.log_level, settings.log_format)
     serve_forever(settings)
 
@@ -49,6 +49,9 @@ def serve() -> None:
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
+    from payment_api.app import create_app
+    from payment_api.services import make_services
+
     configure_logging("openapi", "error", "auto")
     # The document needs no connection, only addresses that are never used.
     nowhere = Settings(database_url="postgresql://nowhere/none", redis_url="redis://nowhere")

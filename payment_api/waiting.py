@@ -2,9 +2,8 @@
 
 import threading
 import time
-import uuid
 
-from shared.database import Sessions
+from shared.database import Sessions, is_database_down
 from shared.models import Payment
 from shared.payments import UNSETTLED
 from shared.wakeup import Listener
@@ -39,12 +38,18 @@ class Waiting:
         with self._listener.listening(payment.id) as changed:
             while True:
                 changed.clear()
-                payment = self._read(payment.id)
+                payment = self._read(payment)
                 left_s = until - time.monotonic()
                 if payment.status not in UNSETTLED or left_s <= 0:
                     return payment
                 changed.wait(min(REREAD_S, left_s))
 
-    def _read(self, payment_id: uuid.UUID) -> Payment:
-        with self._sessions() as session:
-            return session.get_one(Payment, payment_id)
+    def _read(self, payment: Payment) -> Payment:
+        """Read it anew; while the database is away, what is known: it is recorded, so an error would lie."""
+        try:
+            with self._sessions() as session:
+                return session.get_one(Payment, payment.id)
+        except Exception as error:
+            if is_database_down(error):
+                return payment
+            raise

@@ -1,16 +1,14 @@
-"""The Celery application and its tasks: Redis only wakes workers up; PostgreSQL has the truth."""
+"""The tasks: Redis only wakes workers up; PostgreSQL has the truth."""
 
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
 
-from celery import Celery, signals
-from kombu import Queue
+from celery import Celery
 
 from payment_worker import recovery
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
+from payment_worker.queues import PAYMENTS_QUEUE, PROCESS, RECOVER, VERIFY, dispatch, make_celery
 from shared.database import connect, is_database_down, make_sessions
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe import StripeGateway
@@ -19,65 +17,6 @@ from shared.telemetry import get_logger, log_context
 from shared.wakeup import Announcer, connect_redis
 
 log = get_logger(__name__)
-
-# Names, queues and arguments are a contract between processes of neighbouring releases.
-PROCESS, RECOVER, VERIFY = "payments.process", "payments.recover", "payments.verify"
-PAYMENTS_QUEUE, RECOVERY_QUEUE = "payments", "recovery"
-QUEUES = (PAYMENTS_QUEUE, RECOVERY_QUEUE)
-
-RECOVER_EVERY_S = 1.0
-VERIFY_EVERY_S = 15.0
-# Redelivery by Redis is not what recovers work here, so it stays out of the way: far above any task.
-VISIBILITY_TIMEOUT_S = 3600
-
-
-def make_celery(settings: Settings) -> Celery:
-    """The application, configured and without tasks: enough to send them by name."""
-    signals.setup_logging.connect(_keep_logging)
-    app = Celery("payments", broker=settings.redis_url, set_as_current=False)
-    app.conf.update(
-        task_ignore_result=True,
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        task_queues=[Queue(name) for name in QUEUES],
-        task_default_queue=PAYMENTS_QUEUE,
-        task_publish_retry=False,
-        worker_prefetch_multiplier=1,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        worker_enable_remote_control=False,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_pool_limit=4,
-        broker_transport_options={
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            "socket_timeout": 5,
-            "socket_connect_timeout": 2,
-            "socket_keepalive": True,
-            "health_check_interval": 15,
-        },
-        beat_schedule=_schedule(settings),
-        enable_utc=True,
-    )
-    return app
-
-
-def _schedule(settings: Settings) -> dict[str, Any]:
-    verify_every_s = min(VERIFY_EVERY_S, settings.verify_absence_s)
-    return {
-        name: {
-            "task": name,
-            "schedule": timedelta(seconds=every_s),
-            # A turn that nobody took in time is worth nothing: the next one comes.
-            "options": {"queue": RECOVERY_QUEUE, "expires": 3 * every_s},
-        }
-        for name, every_s in ((RECOVER, RECOVER_EVERY_S), (VERIFY, verify_every_s))
-    }
-
-
-def dispatch(app: Celery, operation_id: str, attempt: int, correlation_id: str | None) -> None:
-    """Queue one attempt of an operation. Raises kombu's OperationalError when Redis cannot be reached."""
-    app.send_task(PROCESS, args=(operation_id, attempt, correlation_id), queue=PAYMENTS_QUEUE, retry=False)
 
 
 def run_worker(settings: Settings, queues: list[str]) -> int:
@@ -111,18 +50,6 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     leases.stop()
     engine.dispose()
     return int(celery_worker.exitcode or 0)
-
-
-def run_scheduler(settings: Settings) -> None:
-    """Send the periodic tasks until SIGTERM. A second scheduler does no harm: the tasks take locks."""
-    app = make_celery(settings)
-    # In memory: what has to be done next is in PostgreSQL, not in a schedule file.
-    app.Beat(
-        scheduler="celery.beat:Scheduler",
-        quiet=True,
-        remote_control=False,
-        loglevel=settings.log_level.upper(),
-    ).run()
 
 
 def register(app: Celery, worker: Worker, settings: Settings) -> None:
@@ -164,7 +91,3 @@ def _survive(work: Callable[[], object]) -> None:
             log.warning("the database is away; recovery will try again", error=type(error).__name__)
         else:
             log.exception("a task failed; recovery will try again")
-
-
-def _keep_logging(**_: object) -> None:
-    """Being connected to the signal is enough to keep Celery from setting up logging of its own."""

@@ -1,0 +1,84 @@
+"""The Celery application that all processes share: names, queues and how Redis is used."""
+
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery, signals
+from kombu import Queue
+
+from shared.settings import Settings
+
+# Names, queues and arguments are a contract between processes of neighbouring releases.
+PROCESS, RECOVER, VERIFY = "payments.process", "payments.recover", "payments.verify"
+PAYMENTS_QUEUE, RECOVERY_QUEUE = "payments", "recovery"
+QUEUES = (PAYMENTS_QUEUE, RECOVERY_QUEUE)
+
+RECOVER_EVERY_S = 1.0
+VERIFY_EVERY_S = 15.0
+# Redelivery by Redis is not what recovers work here, so it stays out of the way: far above any task.
+VISIBILITY_TIMEOUT_S = 3600
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The application, configured and without tasks: enough to send them by name."""
+    signals.setup_logging.connect(_keep_logging)
+    app = Celery("payments", broker=settings.redis_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_queues=[Queue(name) for name in QUEUES],
+        task_default_queue=PAYMENTS_QUEUE,
+        task_publish_retry=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_limit=4,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 15,
+        },
+        beat_schedule=_schedule(settings),
+        enable_utc=True,
+    )
+    return app
+
+
+def _schedule(settings: Settings) -> dict[str, Any]:
+    verify_every_s = min(VERIFY_EVERY_S, settings.verify_absence_s)
+    return {
+        name: {
+            "task": name,
+            "schedule": timedelta(seconds=every_s),
+            # A turn that nobody took in time is worth nothing: the next one comes.
+            "options": {"queue": RECOVERY_QUEUE, "expires": 3 * every_s},
+        }
+        for name, every_s in ((RECOVER, RECOVER_EVERY_S), (VERIFY, verify_every_s))
+    }
+
+
+def dispatch(app: Celery, operation_id: str, attempt: int, correlation_id: str | None) -> None:
+    """Queue one attempt of an operation. Raises kombu's OperationalError when Redis cannot be reached."""
+    app.send_task(PROCESS, args=(operation_id, attempt, correlation_id), queue=PAYMENTS_QUEUE, retry=False)
+
+
+def run_scheduler(settings: Settings) -> None:
+    """Send the periodic tasks until SIGTERM. A second scheduler does no harm: the tasks take locks."""
+    app = make_celery(settings)
+    # In memory: what has to be done next is in PostgreSQL, not in a schedule file.
+    app.Beat(
+        scheduler="celery.beat:Scheduler",
+        quiet=True,
+        remote_control=False,
+        loglevel=settings.log_level.upper(),
+    ).run()
+
+
+def _keep_logging(**_: object) -> None:
+    """Being connected to the signal is enough to keep Celery from setting up logging of its own."""
