@@ -97,7 +97,8 @@ async def _converse(
             await pause(simulator.draw_delay_s(confirms=False))
             return claim.kept, fault
         checked = operation.check(form)
-        delay_s = simulator.draw_delay_s(confirms=operation.confirms(checked))
+        key = request.headers.get("Idempotency-Key")
+        delay_s = simulator.draw_delay_s(key, confirms=operation.confirms(checked))
         # The charge falls somewhere within the call, so that a caller killed while waiting leaves either.
         before_s = delay_s * random.random()  # noqa: S311 - not a secret
         await pause(before_s)

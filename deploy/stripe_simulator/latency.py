@@ -20,7 +20,12 @@ class Latency:
             message = "latency needs 0 < p50_ms <= p99_ms"
             raise ValueError(message)
 
-    def draw_s(self) -> float:
-        """Return one random duration in seconds."""
+    def draw_s(self, seed: str | None) -> float:
+        """Return one duration in seconds: the same for the same seed, random for None.
+
+        Calls are seeded with their idempotency key, so that a benchmark can tell afterwards how long
+        each one took here.
+        """
         sigma = math.log(self.p99_ms / self.p50_ms) / Z99
-        return random.lognormvariate(math.log(self.p50_ms), sigma) / 1000
+        chance = random.Random(seed)  # noqa: S311 - not a secret
+        return chance.lognormvariate(math.log(self.p50_ms), sigma) / 1000

@@ -38,11 +38,11 @@ class Simulator:
         kept = latency and {"p50_ms": latency.p50_ms, "p99_ms": latency.p99_ms}
         self.store.keep_setting(self.LATENCY_SETTING, kept)
 
-    def draw_delay_s(self, *, confirms: bool) -> float:
-        """Return how long one call takes, in seconds."""
+    def draw_delay_s(self, key: str | None = None, *, confirms: bool) -> float:
+        """Return how long the call with this idempotency key takes, in seconds."""
         if self.latency is None:
             return 0.0
-        return self.latency.draw_s() * (1.0 if confirms else OTHER_CALLS_SHARE)
+        return self.latency.draw_s(key) * (1.0 if confirms else OTHER_CALLS_SHARE)
 
     def take_fault(self, form: Form, target: str) -> Fault | None:
         """Use up the fault that this POST meets, judged by its metadata and its intent's."""
