@@ -95,7 +95,9 @@ def start(
     return process
 
 
-def run_job(context: Context, job: Job, gone: threading.Event) -> bool:
+def run_job(
+    context: Context, job: Job, gone: threading.Event, attempts_at_start: int = JOB_ATTEMPTS_AT_START
+) -> bool:
     """Run a job until it succeeds; False when its part has `gone`, the stack stops, or it is given up."""
     delay_s, attempts = FIRST_DELAY_S, 0
     while not (gone.is_set() or context.stopping.is_set()):
@@ -105,7 +107,7 @@ def run_job(context: Context, job: Job, gone: threading.Event) -> bool:
         if status == 0:
             return True
         attempts += 1
-        hopeless = status == BAD_SETTING_STATUS or attempts >= JOB_ATTEMPTS_AT_START
+        hopeless = status == BAD_SETTING_STATUS or attempts >= attempts_at_start
         if hopeless and not context.is_up.is_set():
             context.events.put(Failed(job.name, f"{describe(status)} at attempt {attempts}"))
             return False
@@ -124,9 +126,8 @@ class Child:
         self._guard = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._entry: Recorded | None = None
-        self._stopping = False
         self._jobs_done = False
-        self._wake = threading.Event()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=part.name, daemon=True)
 
     def start(self) -> None:
@@ -154,38 +155,46 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         with self._guard:
-            self._stopping = True
-            self._wake.set()
+            self._stopping.set()
             if self._process is not None:
                 self._process.send_signal(number)
 
     def _keep(self) -> None:
-        delay_s, deaths = FIRST_DELAY_S, 0
         try:
             if self.part.prepare:
                 self.part.prepare()
-            while (process := self._spawn()) is not None:
-                began = time.monotonic()
-                status = self._outlive(process)
-                if self._stopping:
-                    return
-                if time.monotonic() - began > STEADY_S:
-                    delay_s = FIRST_DELAY_S
-                deaths += 1
-                name = self.part.name
-                self._context.output.say(
-                    f"{name} ended ({describe(status)}); starting it again in {delay_s:g} s"
-                )
-                self._context.events.put(Ended(name, deaths, status))
-                self._wake.wait(delay_s)
-                delay_s = min(delay_s * 2, LONGEST_DELAY_S)
         except STARTED_BADLY as error:
             self._context.events.put(Failed(self.part.name, str(error)))
+            return
+        delay_s, deaths = FIRST_DELAY_S, 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            how, status = self._live_once()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - began > STEADY_S:
+                delay_s = FIRST_DELAY_S
+            deaths += 1
+            self._context.output.say(f"{self.part.name} {how}; starting it again in {delay_s:g} s")
+            self._context.events.put(Ended(self.part.name, deaths, status))
+            self._stopping.wait(delay_s)
+            delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+
+    def _live_once(self) -> tuple[str, int]:
+        """Start the part and outlive it: what became of it in words, and its exit status."""
+        try:
+            process = self._spawn()
+            status = self._outlive(process) if process else 0
+        except STARTED_BADLY as error:
+            if not self._context.is_up.is_set():
+                self._context.events.put(Failed(self.part.name, str(error)))
+            return f"could not be started ({error})", 1
+        return f"ended ({describe(status)})", status
 
     def _spawn(self) -> subprocess.Popen[bytes] | None:
         part = self.part
         with self._guard:
-            if self._stopping:
+            if self._stopping.is_set():
                 return None
             if part.before_start:
                 part.before_start()

@@ -1,5 +1,6 @@
 """Every process's lines under its name: on the terminal, and in a bounded log file per process."""
 
+import contextlib
 import os
 import queue
 import sys
@@ -48,7 +49,7 @@ class Output:
 
     def line(self, name: str, line: bytes) -> None:
         """One line of the process `name`."""
-        with self._guard:
+        with self._guard, contextlib.suppress(OSError):  # a full disk must not stop the processes
             self._write(name, line.rstrip(b"\r\n") + b"\n")
         if not self._quiet:
             self._show(self._prefix(name) + line.decode(errors="replace").rstrip("\r\n"))

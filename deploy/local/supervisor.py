@@ -37,6 +37,7 @@ LEFTOVERS_GRACE_S = 2.0
 LOCK_WAIT_S = 6.0  # a watchdog may still be clearing up behind the supervisor before us
 PARENT_POLL_S = 0.2
 STOP_POLL_S = 0.03
+SAME_WISH_S = 0.3  # who ends a whole process group signals us twice, directly and through make
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,12 @@ class Stop:
     why: str
     services_s: float = 10.0
     servers_s: float = 5.0
+    by_a_person: bool = False  # asking again means hurry
 
 
-QUICKLY = {"services_s": 2.0, "servers_s": 1.0}  # nobody is left who waits: gone within five seconds
+def quickly(why: str) -> Stop:
+    """Return a stop for which nobody waits any more: everything is gone within five seconds."""
+    return Stop(why, services_s=2.0, servers_s=1.0)
 
 
 class StartFailed(Exception):
@@ -71,6 +75,7 @@ class Supervisor:
         self._context = Context(state, Output(state.logs, quiet=quiet))
         self._children: list[Child] = []
         self._hurried = False
+        self._stopping_since = 0.0
         self._watchdog = Watchdog(state, self._run_id)
 
     def run(self) -> None:
@@ -91,8 +96,8 @@ class Supervisor:
     def _catch_signals(self) -> None:
         def note(number: int, _frame: FrameType | None) -> None:
             name = signal.Signals(number).name
-            patience = QUICKLY if number == signal.SIGHUP else {}
-            self._context.events.put(Stop(name, **patience))
+            stop = quickly(name) if number == signal.SIGHUP else Stop(name, by_a_person=True)
+            self._context.events.put(stop)
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # under nohup a hang-up stays ignored
@@ -111,13 +116,13 @@ class Supervisor:
                 if os.isatty(descriptor):
                     poll.register(descriptor, 0)
                     if poll.poll()[0][1] & select.POLLHUP:
-                        self._context.events.put(Stop("the terminal was closed", **QUICKLY))
+                        self._context.events.put(quickly("the terminal was closed"))
                     return
 
     def _watch(self, starter: Recorded) -> None:
         while starter.process() is not None:
             time.sleep(PARENT_POLL_S)
-        self._context.events.put(Stop(f"process {starter.pid}, which started it, has ended", **QUICKLY))
+        self._context.events.put(quickly(f"process {starter.pid}, which started it, has ended"))
 
     def _end_leftovers(self) -> None:
         leftovers = self._state.read_pids()
@@ -168,7 +173,8 @@ class Supervisor:
         return None
 
     def _run_outside_job(self, job: Job) -> None:
-        if run_job(self._context, job, self._context.stopping):
+        # An outside server may be down just now: it is tried for as long as the start may take.
+        if run_job(self._context, job, self._context.stopping, sys.maxsize):
             self._context.events.put(Ready(job.name))
 
     def _next_event(self, deadline: float) -> object:
@@ -186,12 +192,11 @@ class Supervisor:
             event = self._context.events.get()
             if isinstance(event, Stop):
                 return event
-            if isinstance(event, Failed):
-                self._context.output.say(f"{event.name} cannot be started any more: {event.why}")
 
     def _stop_all(self, stop: Stop) -> None:
         """Everything in the reverse order of its start, our own processes first."""
         self._context.stopping.set()
+        self._stopping_since = time.monotonic()
         self._state.endpoints_file.unlink(missing_ok=True)
         services = [child for child in self._children if not child.part.is_server]
         servers = [child for child in self._children if child.part.is_server]
@@ -208,12 +213,15 @@ class Supervisor:
         for child in reversed(children):
             child.ask_to_stop()
         while not all(child.has_ended() for child in children):
-            if isinstance(self._next_event(min(deadline, time.monotonic() + STOP_POLL_S)), Stop):
-                deadline = time.monotonic()  # asked twice: hurry
-                self._hurried = True
+            event = self._next_event(min(deadline, time.monotonic() + STOP_POLL_S))
+            if isinstance(event, Stop):  # asked again: by a person, or nobody waits any more
+                self._hurried |= event.by_a_person and time.monotonic() - self._stopping_since > SAME_WISH_S
+                deadline = min(deadline, time.monotonic() + event.servers_s)
             if self._hurried or time.monotonic() >= deadline:
                 break
-        late = [child for child in reversed(children) if not child.has_ended()]
+        self._force([child for child in reversed(children) if not child.has_ended()])
+
+    def _force(self, late: list[Child]) -> None:
         for child in late:
             self._context.output.say(f"{child.part.name} has not stopped in time; killing it")
         for child in late:

@@ -4,6 +4,7 @@ Runs in a session of its own and blocks on its standard input: a pipe whose othe
 holds. End of file means that the supervisor is gone.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,7 +49,8 @@ class Watchdog:
             if self._process is None or self._process.stdin is None:
                 return
             self._process.stdin.close()
-        self._process.wait(timeout=5)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
 
     def _replace(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()

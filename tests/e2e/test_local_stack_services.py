@@ -1,0 +1,152 @@
+"""The whole embedded stack: our own processes on top of the servers, kept up and ended with them."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from deploy.local.client import RunningStack, running_stack
+from deploy.local.processes import wait_gone
+from tests.stacks import (
+    assert_nothing_left,
+    environment,
+    read,
+    started,
+    supervise,
+    until,
+    wait_ready,
+    whole_stack,
+)
+
+SERVICES = ("api", "relay", "consumer", "tasks", "scheduler")
+LONG_CALL_MS = 60_000
+
+
+def call(method: str, url: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Send JSON to one of our servers; (status, answer)."""
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        method=method,
+        headers={"Content-Type": "application/json", **headers},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return answer.status, json.load(answer)
+
+
+def pay(api_url: str, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Ask for a first payment, as the ready block suggests."""
+    body = {"orderId": str(uuid.uuid4()), "customerId": str(uuid.uuid4()), "amount": 150.00}
+    return call("POST", f"{api_url}/payments", body, **headers)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """One whole stack for the tests of this file that leave it up."""
+    with running_stack(tmp_path_factory.mktemp("whole")) as running:
+        yield running
+
+
+def test_a_first_payment_succeeds(stack: RunningStack) -> None:
+    """What the ready block suggests works at once, through every part of the stack."""
+    status, answer = pay(str(stack.endpoints.api_url))
+    assert (status, answer["payment"]["status"]) == (200, "succeeded")
+
+
+def test_every_process_is_recorded(stack: RunningStack) -> None:
+    """pids.json names all nine parts and the supervisor, and no job that has ended."""
+    servers = {"supervisor", "postgres", "valkey", "broker", "simulator"}
+    assert set(read(stack.state_dir, "pids.json")) == {*SERVICES, *servers}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_killed_service_comes_back(stack: RunningStack, name: str) -> None:
+    """Each of our processes killed with -9 is started again, and no worker of the old one is left."""
+    family = psutil.Process(stack.pid_of(name)).children(recursive=True)
+    stack.wait_restarted(name, stack.kill(name))
+    assert wait_gone(family, 5) == []
+    status, answer = pay(str(stack.endpoints.api_url))
+    assert status in {200, 202}
+    payment = f"{stack.endpoints.api_url}/payments/{answer['payment']['id']}"
+    until(lambda: call("GET", payment)[1]["payment"]["status"] == "succeeded", 30, "never charged")
+
+
+def test_the_broker_has_its_topics_again_after_a_restart(stack: RunningStack) -> None:
+    """A broker that forgot everything is ready only when each topic has its partition count again."""
+
+    def partitions() -> dict[str, int]:
+        admin = AdminClient({"bootstrap.servers": stack.endpoints.kafka_bootstrap_servers})
+        topics = admin.list_topics(timeout=10).topics
+        return {name: len(topic.partitions) for name, topic in topics.items() if name.startswith("payment")}
+
+    before = partitions()
+    assert len(before) >= 4
+    stack.wait_restarted("broker", stack.kill("broker"))
+    assert partitions() == before
+
+
+def test_a_second_signal_hurries(tmp_path: Path) -> None:
+    """A charge that takes a minute holds the first Ctrl-C up; the second one does not wait for it."""
+    with started(supervise(), tmp_path, PORT="0") as process:
+        processes = whole_stack(wait_ready(tmp_path))
+        charge_slowly(read(tmp_path, "endpoints.json"))
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert any("stopping: SIGINT" in line for line in process.stdout)
+        time.sleep(0.5)  # a person's pause: two at the same moment are one wish
+        process.send_signal(signal.SIGINT)
+        assert any("killing it" in line for line in process.stdout)
+        assert_nothing_left(processes, tmp_path)
+
+
+def charge_slowly(endpoints: dict[str, Any]) -> None:
+    """Have a charge under way that will not end within the test."""
+    latency = {"p50_ms": LONG_CALL_MS, "p99_ms": LONG_CALL_MS}
+    call("PUT", f"{endpoints['stripe_api_url']}/_control/latency", latency)
+    _, answer = pay(endpoints["api_url"], Prefer="respond-async")
+    payment = f"{endpoints['api_url']}/payments/{answer['payment']['id']}"
+    until(lambda: call("GET", payment)[1]["payment"]["status"] == "processing", 20, "never charged")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_a_charge_under_way_holds_nothing_up(tmp_path: Path, number: signal.Signals) -> None:
+    """Nobody waits after a hang-up or a kill: all is gone in five seconds, the payment is still known."""
+    with started(supervise("--quiet"), tmp_path, PORT="0"):
+        supervisor = wait_ready(tmp_path)
+        charge_slowly(read(tmp_path, "endpoints.json"))
+        processes = whole_stack(supervisor)
+        supervisor.send_signal(number)
+        assert_nothing_left(processes, tmp_path)
+    with (
+        running_stack(tmp_path, only_servers=True) as again,
+        psycopg.connect(again.endpoints.database_url) as connection,
+    ):
+        rows = connection.execute("SELECT status FROM payment").fetchall()
+    assert rows == [("processing",)]
+
+
+def test_a_setting_that_a_service_refuses_ends_the_start(tmp_path: Path) -> None:
+    """The stack ends with the service's own words instead of starting it for ever."""
+    refused = subprocess.run(
+        [sys.executable, "-m", "deploy.local", "--quiet"],
+        cwd=Path(__file__).parents[2],
+        env=environment(tmp_path, PORT="0", LOG_LEVEL="chatty"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "LOG_LEVEL" in refused.stderr
+    assert not (tmp_path / "pids.json").exists()

@@ -1,0 +1,125 @@
+"""Start embedded stacks as a user would, look at what they consist of, and see that nothing is left."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deploy.local.client import RunningStack
+from deploy.local.processes import wait_gone
+
+ROOT = Path(__file__).parents[1]
+NOTHING_LEFT_S = 5.0  # after whatever death
+UP_S = 60.0
+SERVERS = ("postgres", "valkey", "broker", "simulator")
+MAKE_RUN = ["make", "-s", "-o", ".venv/.local", "run", "ARGS=--only servers"]  # -o: install nothing
+
+
+def until(condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+    """Wait for a condition; fail with `otherwise` when it does not come about."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+
+
+def environment(state_dir: Path, **settings: str) -> dict[str, str]:
+    """Our environment without what would choose other parts, and with a state folder of the test's own."""
+    ours = (
+        "DATABASE_URL",
+        "REDIS_URL",
+        "KAFKA_",
+        "STRIPE_",
+        "PORT",
+        "HOST",
+        "STOP_WITH_PID",
+        "MAKE",
+        "MFLAGS",
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**inherited, "STATE_DIR": str(state_dir), **settings}
+
+
+def read(state_dir: Path, name: str) -> dict[str, Any]:
+    """One of the state folder's JSON files; empty while it is not there."""
+    with contextlib.suppress(OSError, ValueError):
+        content: dict[str, Any] = json.loads((state_dir / name).read_text(encoding="utf-8"))
+        return content
+    return {}
+
+
+def wait_ready(state_dir: Path) -> psutil.Process:
+    """Wait until the stack of a state folder is up; its supervisor."""
+    until(lambda: bool(read(state_dir, "endpoints.json")), UP_S, f"no stack is up in {state_dir}")
+    return psutil.Process(read(state_dir, "pids.json")["supervisor"]["pid"])
+
+
+def whole_stack(supervisor: psutil.Process) -> list[psutil.Process]:
+    """The supervisor and everything below it: servers, their workers, the watchdog."""
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+def assert_nothing_left(processes: list[psutil.Process], state_dir: Path) -> None:
+    """All of them end in time, and the state folder no longer speaks of a running stack."""
+    assert len(processes) > len(SERVERS) + 1  # else there was nothing to end
+    assert wait_gone(processes, NOTHING_LEFT_S) == []
+    assert not (state_dir / "endpoints.json").exists()
+    assert not (state_dir / "pids.json").exists()
+
+
+@contextlib.contextmanager
+def started(argv: list[str], state_dir: Path, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that starts a stack; whatever the test did to it, its stack is ended after the block."""
+    with subprocess.Popen(
+        argv,
+        cwd=ROOT,
+        env=environment(state_dir, **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            end_stack(state_dir)
+            process.kill()
+
+
+def end_stack(state_dir: Path) -> None:
+    """Ask the stack of a state folder to stop, if a test that failed has left one."""
+    supervisor = read(state_dir, "pids.json").get("supervisor")
+    if supervisor and psutil.pid_exists(supervisor["pid"]):
+        process = psutil.Process(supervisor["pid"])
+        process.terminate()
+        wait_gone([process], 20)
+
+
+def supervise(*options: str) -> list[str]:
+    """The supervisor's command line."""
+    return [sys.executable, "-m", "deploy.local", *options]
+
+
+def ledger_size(stack: RunningStack) -> int:
+    """How many charges the stack's simulator has made."""
+    url = f"{stack.endpoints.stripe_api_url}/_control/ledger"
+    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own server
+        return len(json.load(answer)["data"])
+
+
+def charge(stack: RunningStack) -> None:
+    """Charge once at the stack's simulator."""
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        f"{stack.endpoints.stripe_api_url}/v1/payment_intents",
+        data=b"amount=1500&currency=usd&confirm=true&payment_method=pm_card_visa&payment_method_types[]=card",
+        headers={"Authorization": "Bearer sk_test_123", "Idempotency-Key": f"key-{time.monotonic_ns()}"},
+    )
+    urllib.request.urlopen(request, timeout=5).close()  # noqa: S310
