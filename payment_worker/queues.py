@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery, signals
 from kombu import Queue
@@ -22,7 +23,7 @@ VISIBILITY_TIMEOUT_S = 3600
 def make_celery(settings: Settings) -> Celery:
     """The application, configured and without tasks: enough to send them by name."""
     signals.setup_logging.connect(_keep_logging)
-    app = Celery("payments", broker=settings.redis_url, set_as_current=False)
+    app = Celery("payments", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_acks_late=True,
@@ -48,6 +49,14 @@ def make_celery(settings: Settings) -> Celery:
         enable_utc=True,
     )
     return app
+
+
+def broker_url(redis_url: str) -> str:
+    """The address for Celery, which over TLS would check no certificate unless told to."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "rediss" or "ssl_cert_reqs" in parse_qs(parts.query):
+        return redis_url
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))))
 
 
 def _schedule(settings: Settings) -> dict[str, Any]:
