@@ -20,10 +20,12 @@ from shared.documents import parse_json, render_json
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_S = 30
+MAX_SHOWN_PATH = 100
 _CORRELATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, version 00
-_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?")
+# W3C Trace Context, version 00; ids of zeros alone are invalid.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,18})\"?")
 
 
 class ExactJSONProvider(DefaultJSONProvider):
@@ -63,8 +65,13 @@ def read_body(request: flask.Request) -> Any:
         return flask.g.body
     if not is_json_request(request):
         raise RequestRefused(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
+    raw = request.get_data()
+    if len(raw) > MAX_BODY_BYTES:
+        raise RequestRefused(ErrorCode.PAYLOAD_TOO_LARGE, "The body is larger than 64 KiB")
+    if len(raw) < (request.content_length or 0):
+        raise RequestRefused(ErrorCode.BAD_REQUEST, "The body is shorter than its Content-Length")
     try:
-        body = parse_json(request.get_data())
+        body = parse_json(raw)
     except ValueError:
         raise RequestRefused(ErrorCode.MALFORMED_JSON, "The body is not valid JSON") from None
     _refuse_card_data(body)
@@ -74,7 +81,7 @@ def read_body(request: flask.Request) -> Any:
 
 def _refuse_card_data(document: Any) -> None:
     if path := find_card_data(document):
-        message = f"{path[:100]}: card numbers and security codes are not accepted here"
+        message = f"{_shown(path)}: card numbers and security codes are not accepted here"
         raise RequestRefused(ErrorCode.CARD_DATA_REFUSED, message)
 
 
@@ -86,7 +93,12 @@ def first_problem(messages: Mapping[str, Any], path: str = "") -> str:
         path = f"{path}.{name}" if path else str(name)
     if isinstance(inner, Mapping):
         return first_problem(inner, path)
-    return f"{(path or 'body')[:100]}: {inner[0] if isinstance(inner, list) else inner}"
+    return f"{_shown(path or 'body')}: {inner[0] if isinstance(inner, list) else inner}"
+
+
+def _shown(path: str) -> str:
+    """A field's name as an answer may show it: cut off, and without what could not be sent or printed."""
+    return "".join(each if each.isprintable() else "?" for each in path[:MAX_SHOWN_PATH])
 
 
 def begin_request() -> None:

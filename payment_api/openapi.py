@@ -1,5 +1,6 @@
 """Complete the OpenAPI document with what holds for every route: headers and the errors they share."""
 
+from copy import deepcopy
 from typing import Any
 
 from apispec import APISpec
@@ -11,6 +12,11 @@ _ERROR = {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}
 _CORRELATION = {
     "description": "the request's, or a new one; it is in every log line and event that the request causes",
     "schema": {"type": "string", "maxLength": 128},
+}
+_MAY_BE_RETRIED = {str(each.status) for each in ErrorCode if each.retry}
+_RETRY_AFTER = {
+    "description": "seconds after which the same request may succeed; only where a retry helps",
+    "schema": {"type": "integer", "minimum": 1},
 }
 _REQUEST_HEADERS = (
     (
@@ -35,7 +41,8 @@ def complete(spec: APISpec) -> None:
     original = spec.to_dict
 
     def to_dict() -> dict[str, Any]:
-        document = original()
+        # A copy: the document's parts are apispec's own, and would grow with every request.
+        document = deepcopy(original())
         document["components"].pop("responses", None)
         document["components"]["schemas"].pop("PaginationMetadata", None)
         for path, operations in document["paths"].items():
@@ -65,8 +72,10 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     operation["responses"] = dict(sorted(described.items()))
     if method == "post":
         _complete_command(operation)
-    for response in described.values():
+    for status, response in described.items():
         response.setdefault("headers", {})["X-Correlation-Id"] = _CORRELATION
+        if status in _MAY_BE_RETRIED:
+            response["headers"]["Retry-After"] = _RETRY_AFTER
 
 
 def _complete_command(operation: dict[str, Any]) -> None:

@@ -21,12 +21,12 @@ class Waiting:
         self._listener = listener
         self._slots = threading.BoundedSemaphore(slots) if slots else None
 
-    def outcome(self, payment: Payment, wait_s: float) -> Payment:
-        """The payment as it stands when settled, or after `wait_s` seconds, or at once with no slot free."""
+    def outcome(self, payment: Payment, wait_s: float) -> Payment | None:
+        """The payment as it stands when settled or after `wait_s` seconds; None at once with no slot free."""
         if wait_s <= 0 or payment.status not in UNSETTLED:
             return payment
         if self._slots is None or not self._slots.acquire(blocking=False):
-            return payment
+            return None
         try:
             return self._wait(payment, wait_s)
         finally:

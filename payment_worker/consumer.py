@@ -1,7 +1,9 @@
 """Turn payment-requested events into Celery tasks; the offset moves on only when the task is queued."""
 
 import threading
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from kombu.exceptions import OperationalError
@@ -75,17 +77,24 @@ class RequestConsumer:
         pause_s = RETRY_FIRST_S
         paused = False
         while not self._handle(message):
-            if not paused:
-                self._consumer.pause(self._consumer.assignment())
-                paused = True
-            # Polling while paused keeps us in the group; nothing arrives.
-            self._consumer.poll(pause_s)
+            paused = True
+            self._stay(pause_s)
             pause_s = min(RETRY_LAST_S, pause_s * 2)
             if stop.is_set():
                 return False
         if paused:
             self._consumer.resume(self._consumer.assignment())
         return True
+
+    def _stay(self, pause_s: float) -> None:
+        """Remain in the group for a while without taking anything."""
+        self._consumer.pause(self._consumer.assignment())
+        stray = self._consumer.poll(pause_s)
+        if stray is not None and _usable(stray):
+            # Of a partition that fell to us within this poll: put back, and paused with the next one.
+            place = TopicPartition(stray.topic() or "", stray.partition() or 0, stray.offset() or 0)
+            with suppress(KafkaException):  # it is another's again
+                self._consumer.seek(place)
 
     def _handle(self, message: Message) -> bool:
         try:
@@ -102,7 +111,7 @@ class RequestConsumer:
             except OperationalError as error:
                 log.warning("task not queued; trying again", error=type(error.__cause__ or error).__name__)
                 return False
-            log.debug("task queued")
+            log.info("task queued")
         return True
 
     def _bury(self, message: Message, error: Exception) -> bool:
@@ -129,7 +138,10 @@ class RequestConsumer:
 def _operation_id(event: events.Event) -> str:
     if event.type is not Announcement.PAYMENT_REQUESTED or not event.causation_id:
         raise events.InvalidEvent("not a request that names its operation")
-    return event.causation_id
+    try:
+        return str(uuid.UUID(event.causation_id))
+    except ValueError:
+        raise events.InvalidEvent("the operation's id is no uuid") from None
 
 
 def _headers(message: Message) -> list[tuple[str, bytes]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from payment_worker import outcomes
@@ -26,6 +26,13 @@ KEY_LIFETIME = timedelta(hours=23)
 # A crash loop, or an outcome that never comes, ends here and becomes an operator's.
 MAX_ATTEMPTS = 200
 ACTOR = "worker"
+
+_LOCK = (
+    select(Payment, Operation, func.clock_timestamp())
+    .join(Operation, Operation.payment_id == Payment.id)
+    .where(Operation.id == bindparam("operation_id"))
+    .with_for_update(of=[Payment, Operation])
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +131,15 @@ class Worker:
 
 
 def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation, datetime]:
-    """Lock the operation's payment, which guards its operations too, then read both and the clock.
+    """Lock the operation's payment, then the operation, and read both and the clock.
 
-    Two statements: the second must see what a former holder of the lock committed. Raises LookupError
-    for an unknown operation.
+    Everybody locks in this order. Both rows are locked, for only a locked row is read as a former holder of
+    the lock has left it. Raises LookupError for an unknown operation.
     """
-    owner = select(Operation.payment_id).where(Operation.id == operation_id).scalar_subquery()
-    payment = session.scalar(select(Payment).where(Payment.id == owner).with_for_update())
-    if payment is None:
+    row = session.execute(_LOCK, {"operation_id": operation_id}).one_or_none()
+    if row is None:
         raise LookupError(operation_id)
-    query = select(Operation, func.clock_timestamp()).where(Operation.id == operation_id)
-    operation, at = session.execute(query).one()
-    return payment, operation, at
+    return row[0], row[1], row[2]
 
 
 def _claimable(operation: Operation, expected_attempt: int, at: datetime) -> bool:

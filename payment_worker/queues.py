@@ -44,6 +44,8 @@ def make_celery(settings: Settings) -> Celery:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 15,
+            # A sender hears within a second that Redis is away, and tries again in its own time.
+            "connect_retries_timeout": 1,
         },
         beat_schedule=_schedule(settings),
         enable_utc=True,

@@ -23,6 +23,7 @@ BATCH = 200
 MAX_QUEUE_DEPTH = 2_000
 FIRST_REDISPATCH_S = 5.0
 LAST_REDISPATCH_S = 300.0
+MAX_DOUBLINGS = 10  # more than lead from the first pause to the last
 # The gateway's clock may be behind ours.
 CLOCK_MARGIN = timedelta(minutes=5)
 ACTOR = "recovery"
@@ -56,7 +57,9 @@ def take_due(sessions: Sessions) -> list[Due]:
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
-    delay_s = func.least(LAST_REDISPATCH_S, FIRST_REDISPATCH_S * func.power(2.0, Operation.dispatch_count))
+    # Bounded before it is raised to a power: a float overflows after a thousand dispatches in vain.
+    doublings = func.least(Operation.dispatch_count, MAX_DOUBLINGS)
+    delay_s = func.least(LAST_REDISPATCH_S, FIRST_REDISPATCH_S * func.power(2.0, doublings))
     push = (
         update(Operation)
         .where(Operation.id.in_(due))

@@ -29,7 +29,9 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     leases = Leases(sessions, settings.lease_s)
     worker = Worker(
         sessions=sessions,
-        gateway=StripeGateway(settings.stripe_secret_key, settings.stripe_api_url),
+        gateway=StripeGateway(
+            settings.stripe_secret_key, settings.stripe_api_url, pool_size=settings.task_threads
+        ),
         leases=leases,
         lease_s=settings.lease_s,
         announce_change=Announcer(connect_redis(settings.redis_url)),

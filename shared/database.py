@@ -1,20 +1,23 @@
 """Connections to PostgreSQL; `with sessions.begin() as session:` is the unit of work."""
 
+import time
 import uuid
-from datetime import datetime
+from typing import Any
 
 import uuid_utils
-from sqlalchemy import Engine, Select, create_engine, func, select
+from sqlalchemy import Engine, Select, create_engine, event, func, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.documents import parse_json, render_json
 
 Sessions = sessionmaker[Session]
 
 CONNECT_TIMEOUT_S = 3
+PING_AFTER_IDLE_S = 1.0
 POOL_TIMEOUT_S = 2  # a request that cannot get a connection by then is better told to come back
 # The server ends what a client forgot: nothing here legitimately takes longer.
 SERVER_TIMEOUTS_MS = {
@@ -29,12 +32,11 @@ DATABASE_DOWN = (OperationalError, PoolTimeout)
 def connect(database_url: str, *, pool_size: int, application: str) -> Engine:
     """Make the process's one engine. It opens no connection until the first use."""
     options = " ".join(f"-c {name}={value}" for name, value in SERVER_TIMEOUTS_MS.items())
-    return create_engine(
+    engine = create_engine(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
-        pool_pre_ping=True,
         hide_parameters=True,  # they would stand in error messages, and so in logs
         json_serializer=render_json,
         json_deserializer=parse_json,
@@ -48,6 +50,30 @@ def connect(database_url: str, *, pool_size: int, application: str) -> Engine:
             "options": options,
         },
     )
+    _ping_when_idle(engine)
+    return engine
+
+
+def _ping_when_idle(engine: Engine) -> None:
+    """Look that a connection lives before it is used, but only one that has lain idle.
+
+    A ping before every use would be one more round trip in each transaction; a connection that was used a
+    moment ago tells by itself when it is dead, and takes the others of the pool with it.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ping(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        idle_s = time.monotonic() - record.info.get("used_at", time.monotonic())
+        if idle_s < PING_AFTER_IDLE_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.dbapi.Error as error:  # type: ignore[union-attr]
+            raise DisconnectionError from error
 
 
 def driver_url(database_url: str) -> str:
@@ -80,8 +106,3 @@ def try_lock(session: Session, *names: str) -> bool:
 
 def _lock_number(*names: str) -> Select[tuple[int]]:
     return select(func.hashtextextended("\x1f".join(names), 0)).scalar_subquery()  # type: ignore[return-value]
-
-
-def database_now(session: Session) -> datetime:
-    """The database's clock, which all processes share."""
-    return session.scalar(select(func.clock_timestamp()))  # type: ignore[return-value]

@@ -143,6 +143,9 @@ def check(event_type: Announcement, data: object) -> None:
         # Only the path and the rule's kind: the message itself would repeat the value.
         path = ".".join(str(step) for step in error.instance_path) or "value"
         raise InvalidEvent(f"{event_type}: {path} breaks the rule {error.kind.name}") from None
+    except UnicodeEncodeError:
+        # JSON can spell half a surrogate pair, which is no character and fits no rule about text.
+        raise InvalidEvent(f"{event_type}: a text is not Unicode") from None
 
 
 def encode(event: Event, prefix: str = "") -> Message:

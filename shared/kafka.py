@@ -16,6 +16,8 @@ log = get_logger(__name__)
 # A healthy broker answers within milliseconds. Silent for this long, the producer itself is suspect:
 # after a broker has come back without its memory an idempotent producer may never deliver again.
 DELIVERY_TIMEOUT_S = 10.0
+# The same once every connection was lost: the broker that comes back may be one without its memory.
+CUT_OFF_TIMEOUT_S = 1.0
 ADMIN_TIMEOUT_S = 10.0
 FLUSH_SLICE_S = 0.2
 
@@ -32,7 +34,8 @@ class KafkaSettings:
     def with_properties(self, **properties: Any) -> dict[str, Any]:
         """The librdkafka configuration, with these properties (underscores for dots)."""
         ours = {name if name.endswith("_cb") else name.replace("_", "."): v for name, v in properties.items()}
-        return {"bootstrap.servers": self.bootstrap_servers, "log_level": 3, **ours, **self.extra}
+        # Its own lines on standard error would be no JSON; what matters in them comes by error_cb too.
+        return {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, **ours, **self.extra}
 
 
 class Deliveries:
@@ -43,7 +46,7 @@ class Deliveries:
         self._settings = settings
         self._client_id = client_id
         self._producer: Producer | None = None
-        self._fatal = False
+        self._fatal = self._cut_off = False
         self.rebuilds = 0
 
     def deliver(self, messages: Iterable[tuple[Any, str, bytes | None, bytes | None, Headers]]) -> set[Any]:
@@ -74,10 +77,10 @@ class Deliveries:
 
     def _flush(self, producer: Producer) -> int:
         """Wait for the delivery reports, in slices, so that a producer gone fatal is noticed at once."""
-        until = time.monotonic() + DELIVERY_TIMEOUT_S
-        self._fatal = False
+        began = time.monotonic()
+        self._fatal = self._cut_off = False
         while (left := int(producer.flush(FLUSH_SLICE_S))) and not self._fatal:
-            if time.monotonic() > until:
+            if time.monotonic() - began > (CUT_OFF_TIMEOUT_S if self._cut_off else DELIVERY_TIMEOUT_S):
                 break
         return left
 
@@ -113,7 +116,8 @@ class Deliveries:
 
     def _on_error(self, error: KafkaError) -> None:
         self._fatal = self._fatal or error.fatal()
-        log.warning("kafka", error=error.str(), fatal=error.fatal())
+        self._cut_off = self._cut_off or error.code() == KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - see below
+        _log_error(error)
 
     @staticmethod
     def _note(message_id: Any, delivered: set[Any]) -> Callable[[KafkaError | None, Any], None]:
@@ -142,10 +146,16 @@ def make_consumer(settings: KafkaSettings, group: str, client_id: str, **propert
             fetch_wait_max_ms=10,
             reconnect_backoff_ms=50,
             reconnect_backoff_max_ms=1_000,
-            error_cb=lambda error: log.warning("kafka", error=error.str(), fatal=error.fatal()),
+            error_cb=_log_error,
             **properties,
         )
     )
+
+
+def _log_error(error: KafkaError) -> None:
+    """Log what librdkafka reports; of its many attempts to connect during an outage only the sum."""
+    attempt = error.code() == KafkaError._TRANSPORT  # noqa: SLF001 - librdkafka's names begin like this
+    (log.debug if attempt else log.warning)("kafka", error=error.str(), fatal=error.fatal())
 
 
 def ensure_topics(settings: KafkaSettings, topics: Mapping[str, int], *, deadline_s: float) -> list[str]:

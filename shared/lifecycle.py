@@ -4,12 +4,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from shared.announcements import describe
 from shared.database import new_id
-from shared.models import Operation, Outbox, Payment, TimelineEntry
+from shared.models import Operation, Outbox, Payment, TimelineEntry, plain
 from shared.payments import PROCESSED, Announcement, Status, check_transition
+
+_ADD_ENTRY = insert(plain(TimelineEntry))
+_ADD_EVENT = insert(plain(Outbox))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,38 +62,41 @@ def _write(
     now: Status | None,
     announcement: Announcement | None,
 ) -> None:
-    entry = TimelineEntry(
-        payment_id=payment.id,
-        sequence=payment.version,
-        at=cause.at,
-        actor=cause.actor,
-        event=cause.event,
-        from_status=was,
-        to_status=now,
-        operation_id=cause.operation.id,
-        gateway_ref=cause.gateway_ref,
-        correlation_id=cause.operation.correlation_id,
-        detail=cause.detail or None,
-    )
+    entry: dict[str, Any] = {
+        "payment_id": payment.id,
+        "sequence": payment.version,
+        "at": cause.at,
+        "actor": cause.actor,
+        "event": cause.event,
+        "from_status": was,
+        "to_status": now,
+        "operation_id": cause.operation.id,
+        "gateway_ref": cause.gateway_ref,
+        "correlation_id": cause.operation.correlation_id,
+        "detail": cause.detail or None,
+        "announced_id": None,
+        "announced_type": None,
+        "announced_payload": None,
+    }
     if announcement:
-        _announce(session, payment, cause, entry, announcement)
-    session.add(entry)
+        event = _announce(session, payment, cause, announcement)
+        entry["announced_id"], entry["announced_type"] = event["id"], event["type"]
+        entry["announced_payload"] = event["payload"]
+    session.connection().execute(_ADD_ENTRY, entry)
 
 
-def _announce(
-    session: Session, payment: Payment, cause: Cause, entry: TimelineEntry, announcement: Announcement
-) -> None:
-    row = Outbox(
-        id=new_id(),
-        aggregatetype="payment",
-        aggregateid=payment.id,
-        type=str(announcement),
-        payload=describe(announcement, payment, cause.at),
-        sequence=entry.sequence,
-        correlation_id=cause.operation.correlation_id,
-        causation_id=str(cause.operation.id),
-        traceparent=cause.operation.traceparent,
-        created_at=cause.at,
-    )
-    entry.announced_id, entry.announced_type, entry.announced_payload = row.id, row.type, row.payload
-    session.add(row)
+def _announce(session: Session, payment: Payment, cause: Cause, announcement: Announcement) -> dict[str, Any]:
+    event: dict[str, Any] = {
+        "id": new_id(),
+        "aggregatetype": "payment",
+        "aggregateid": payment.id,
+        "type": str(announcement),
+        "payload": describe(announcement, payment, cause.at),
+        "sequence": payment.version,
+        "correlation_id": cause.operation.correlation_id,
+        "causation_id": str(cause.operation.id),
+        "traceparent": cause.operation.traceparent,
+        "created_at": cause.at,
+    }
+    session.connection().execute(_ADD_EVENT, event)
+    return event

@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -14,11 +14,12 @@ from sqlalchemy import (
     Index,
     MetaData,
     String,
+    TableClause,
     Text,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.payments import CaptureMethod, OperationKind, OperationState, Status
 
@@ -63,6 +64,11 @@ class Table(DeclarativeBase):
         OperationState: _stored(OperationState),
         CaptureMethod: _stored(CaptureMethod),
     }
+
+
+def plain(model: type[Table]) -> TableClause:
+    """The table itself, for statements that need none of the ORM's bookkeeping, which costs as much again."""
+    return cast("TableClause", model.__table__)
 
 
 class Payment(Table):
@@ -164,8 +170,6 @@ class Operation(Table):
     traceparent: Mapped[str | None]
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-
-    payment: Mapped[Payment] = relationship(lazy="raise")
 
     @property
     def gateway_key(self) -> str:

@@ -1,7 +1,8 @@
 """Typed settings, read once from the environment; the only place that looks there."""
 
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 from marshmallow.validate import OneOf, Range, Regexp
+
+from shared.money import CURRENCIES
 
 Check = Callable[[Any], Any]
 
@@ -24,6 +27,10 @@ def _url(*schemes: str) -> Check:
             raise ValidationError(
                 f"expected a URL that starts with {' or '.join(f'{s}://' for s in schemes)}"
             )
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValidationError("expected a port between 0 and 65535") from None
         return value
 
     return check
@@ -37,13 +44,33 @@ def _stripe_key(value: str) -> str:
     return value
 
 
-def _json_object(of: type) -> Check:
-    def check(value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict) or not all(type(each) is of for each in value.values()):
-            raise ValidationError(f"expected a JSON object whose values are {of.__name__}s")
-        return value
+def _properties(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        raise ValidationError("expected a JSON object whose values are strings")
+    return value
 
-    return check
+
+def _amounts_minor(value: Any) -> dict[str, int]:
+    # A limit for "usd" would silently limit nothing.
+    if not isinstance(value, dict) or not all(
+        code in CURRENCIES and type(each) is int and each > 0 for code, each in value.items()
+    ):
+        raise ValidationError('expected positive whole numbers by upper-case currency: {"USD": 100}')
+    return value
+
+
+def _names(value: list[str]) -> list[str]:
+    if not all(re.fullmatch("[a-z_]+", each) for each in value):
+        raise ValidationError("expected names of lower-case letters, separated by commas alone")
+    return value
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {"json": json.loads, "list": lambda text: text.split(",")}
+
+
+def _default(metadata: Mapping[str, Any]) -> Any:
+    default, read = metadata["default"], _PARSERS.get(metadata["kind"])
+    return "" if default is MISSING else read(default) if read else default
 
 
 def _setting(
@@ -56,7 +83,7 @@ def _setting(
 ) -> Any:
     metadata = {"help": help, "kind": kind, "check": check, "secret": secret}
     metadata["default"] = default
-    return field(default=None if default is MISSING else default, metadata=metadata, repr=not secret)
+    return field(default_factory=lambda: _default(metadata), metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +107,7 @@ class Settings:
         "more librdkafka properties as a JSON object of strings, for TLS and SASL",
         "{}",
         "json",
-        _json_object(str),
+        _properties,
         secret=True,
     )
     kafka_topic_prefix: str = _setting(
@@ -127,18 +154,19 @@ class Settings:
         "smallest amount by currency in minor units, as JSON; beside the defaults",
         "{}",
         "json",
-        _json_object(int),
+        _amounts_minor,
     )
     amount_maximums: dict[str, int] = _setting(
         "largest amount by currency in minor units, as JSON; beside the default",
         "{}",
         "json",
-        _json_object(int),
+        _amounts_minor,
     )
     payment_methods: list[str] = _setting(
         "payment methods that the Stripe account has enabled, by commas; a simulator takes all",
         "credit_card,debit_card,apple_pay,google_pay",
         "list",
+        _names,
     )
     log_level: str = _setting(
         "debug, info, warning or error", "info", check=OneOf(["debug", "info", "warning", "error"])
@@ -177,19 +205,16 @@ def load_settings(needs: Iterable[str]) -> Settings:
     return Settings(**values)
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {"json": json.loads, "list": lambda text: text.split(",")}
-
-
 def _read(environment: FileAwareEnv, name: str, each: Field[Any], *, required: bool) -> Any:
-    default = each.metadata["default"]
     raw = environment.str(name, "")
     if not raw.strip():
         if required:
             raise ValueError("is not set")
-        read = _PARSERS.get(each.metadata["kind"])
-        return "" if default is MISSING else read(default) if read else default
+        return _default(each.metadata)
     parse = cast("Callable[..., Any]", getattr(environment, each.metadata["kind"]))
-    return parse(name, validate=each.metadata["check"])
+    value = parse(name, validate=each.metadata["check"])
+    # The file of a secret mostly ends with a line break, which is no part of it.
+    return value.strip() if isinstance(value, str) else value
 
 
 def _explain(error: Exception) -> str:

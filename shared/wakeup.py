@@ -52,6 +52,7 @@ class Listener:
         self._client = client
         self._waiting: dict[bytes, list[threading.Event]] = defaultdict(list)
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -72,14 +73,20 @@ class Listener:
                 if not events:
                     del self._waiting[payment_id.bytes]
 
+    def stop(self) -> None:
+        """End the subscription, within a second; those who still wait are woken no more."""
+        self._stopped.set()
+
     def _listen(self) -> None:
         pause_s = RECONNECT_FIRST_S
-        while True:
+        while not self._stopped.is_set():
             try:
                 self._follow()
             except (redis.RedisError, OSError) as error:
+                if self._stopped.is_set():
+                    return
                 log.warning("wake-ups are lost, waiting requests poll", error=type(error).__name__)
-                threading.Event().wait(pause_s)
+                self._stopped.wait(pause_s)
                 pause_s = min(RECONNECT_LAST_S, pause_s * 2)
             else:
                 pause_s = RECONNECT_FIRST_S
@@ -88,7 +95,7 @@ class Listener:
         """Follow the channel until the connection has been silent for a while, then look that it lives."""
         with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
             subscription.subscribe(CHANNEL)
-            while True:
+            while not self._stopped.is_set():
                 message = subscription.get_message(timeout=SOCKET_TIMEOUT_S / 2)
                 if message:
                     self._wake(message["data"])

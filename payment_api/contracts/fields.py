@@ -6,6 +6,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -23,7 +24,8 @@ class Uuid(fields.UUID):
     """A UUID, kept as its canonical text."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if not isinstance(value, str):
+        # Python also reads braces, other scripts' digits and dashes anywhere, which are mistakes here.
+        if not isinstance(value, str) or not _UUID.fullmatch(value):
             raise self.make_error("invalid_uuid")
         return str(super()._deserialize(value, attr, data, **kwargs))
 

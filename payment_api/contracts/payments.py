@@ -37,7 +37,7 @@ blueprint = PaymentBlueprint("payments", __name__, description="Charge orders an
 
 
 @blueprint.route("/payments", methods=["POST"])
-@blueprint.arguments(schemas.NewPaymentSchema)
+@blueprint.arguments(schemas.NewPaymentSchema())
 @blueprint.response(
     HTTPStatus.OK, schemas.PaymentEnvelopeSchema, description="The money was taken, now or before"
 )
@@ -69,8 +69,8 @@ def post_payment(command: dict[str, Any]) -> flask.Response:
     with log_context(payment_id=created.payment.id):
         log.info("payment requested", status=str(created.payment.status), replayed=created.replayed)
     payment = services().waiting.outcome(created.payment, wanted.wait_s)
-    response = _answer(payment)
-    if wanted.applied:
+    response = _answer(payment or created.payment)
+    if wanted.applied and payment:
         response.headers["Preference-Applied"] = wanted.applied
     if created.replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -78,7 +78,7 @@ def post_payment(command: dict[str, Any]) -> flask.Response:
 
 
 @blueprint.route("/payments", methods=["GET"])
-@blueprint.arguments(schemas.PaymentQuerySchema, location="query")
+@blueprint.arguments(schemas.PaymentQuerySchema(), location="query")
 @blueprint.response(HTTPStatus.OK, schemas.PaymentListSchema)
 def list_payments(query: dict[str, Any]) -> flask.Response:
     """List payments, newest first."""

@@ -2,10 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.database import try_lock
@@ -45,7 +44,7 @@ def find_bound(session: Session, request: IdempotentRequest) -> Payment | None:
     return session.scalars(select(Payment).where(Payment.id == row.payment_id)).one()
 
 
-def bind(session: Session, request: IdempotentRequest, payment: Payment, at: datetime) -> None:
+def bind(session: Session, request: IdempotentRequest, payment: Payment) -> None:
     """Bind the key to the payment; both become durable together, or neither."""
     session.add(
         IdempotencyKey(
@@ -53,6 +52,6 @@ def bind(session: Session, request: IdempotentRequest, payment: Payment, at: dat
             key=request.key,
             request_hash=request.request_hash,
             payment_id=payment.id,
-            created_at=at,
+            created_at=func.clock_timestamp(),
         )
     )

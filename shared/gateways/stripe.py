@@ -2,23 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-import requests
 import stripe
-import urllib3.exceptions
 
 from shared.gateways import Charge, Failed, GatewayUnavailable, Misconfigured, Outcome, Succeeded, Waiting
 from shared.gateways.stripe_amounts import from_gateway_minor, to_gateway_minor
 from shared.gateways.stripe_errors import classify
+from shared.gateways.stripe_http import NeverSent, PooledClient
 from shared.telemetry import get_logger
 
-# Connect quickly or not at all; a charge itself may take a bank a while. Retries are recovery's, so
-# that each one is counted.
-TIMEOUTS_S = (2, 25)
 # Only the simulator has a card for those who bring none.
 SIMULATED_CARD = "pm_card_visa"
 PAGE = 100
+INTENTS = "/v1/payment_intents"
 
 log = get_logger(__name__)
 
@@ -26,13 +23,13 @@ log = get_logger(__name__)
 class StripeGateway:
     """Stripe, or a simulator that speaks its language at `api_url`."""
 
-    def __init__(self, secret_key: str, api_url: str = "") -> None:
-        """Make the process's one client; no call is made yet."""
+    def __init__(self, secret_key: str, api_url: str = "", *, pool_size: int = 10) -> None:
+        """Make the process's one client, which keeps up to `pool_size` connections; no call is made yet."""
         self.simulated = bool(api_url)
         self._client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_url} if api_url else {},
-            http_client=stripe.RequestsClient(timeout=TIMEOUTS_S),
+            http_client=PooledClient(pool_size),
             max_network_retries=0,
         )
 
@@ -62,23 +59,23 @@ class StripeGateway:
     def charge(self, parameters: Mapping[str, Any], key: str) -> Outcome:
         """Create and confirm the PaymentIntent under the idempotency key `key`."""
         try:
-            intent = self._client.v1.payment_intents.create(
-                dict(parameters),  # type: ignore[arg-type]
-                {"idempotency_key": key},
-            )
+            return _outcome(self._call("post", INTENTS, idempotency_key=key, **parameters))
         except stripe.StripeError as error:
             return _outcome_of(error)
-        return _outcome(intent.to_dict())
 
     def look_up(self, gateway_ref: str) -> Outcome:
         """Retrieve a PaymentIntent and read how it stands."""
         try:
-            intent = self._client.v1.payment_intents.retrieve(gateway_ref, {"expand": ["latest_charge"]})
+            return _outcome(self._call("get", f"{INTENTS}/{gateway_ref}", expand=["latest_charge"]))
         except stripe.StripeError as error:
             outcome = _outcome_of(error)
             # Not finding what we know to be there says something about our account, not about the payment.
             return Misconfigured(reason=outcome.reason) if isinstance(outcome, Failed) else outcome
-        return _outcome(intent.to_dict())
+
+    def _call(self, method: str, path: str, **parameters: Any) -> dict[str, Any]:
+        """Call and return the answer as it came: making it the SDK's objects would cost as much again."""
+        answer = self._client.raw_request(method, path, **parameters)
+        return cast("dict[str, Any]", answer.data)
 
     def find(self, operation_ids: Sequence[str], since: datetime) -> Mapping[str, list[Outcome]]:
         """List the PaymentIntents created since then, once, and match our ids in their metadata.
@@ -112,24 +109,10 @@ def _outcome_of(error: stripe.StripeError) -> Outcome:
         error.http_status,
         details if isinstance(details, dict) else {},
         replayed=headers.get("Idempotent-Replayed") == "true",
-        sent=not _never_left(error),
+        sent=not isinstance(error, NeverSent),
     )
     log.info("gateway error", outcome=type(outcome).__name__, http_status=error.http_status, code=error.code)
     return outcome
-
-
-def _never_left(error: BaseException) -> bool:
-    """Whether no connection came about, so that the request cannot have arrived."""
-    seen: BaseException | None = error.__cause__
-    while seen is not None:
-        if isinstance(seen, requests.exceptions.ConnectTimeout | urllib3.exceptions.NewConnectionError):
-            return True
-        # requests wraps urllib3's MaxRetryError, which keeps the real cause in `reason`.
-        inner = seen.args[0] if seen.args and isinstance(seen.args[0], BaseException) else None
-        seen = getattr(seen, "reason", None) or inner
-        if not isinstance(seen, BaseException):
-            return False
-    return False
 
 
 def _outcome(intent: dict[str, Any]) -> Outcome:

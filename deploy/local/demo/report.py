@@ -1,0 +1,161 @@
+"""What is left to read when the demo is over: a table for each kind of order, then the audit's verdict."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from deploy.local.demo.audit import ChargeRow, EventRow, Finding, PaymentRow, audit, audit_orders
+from deploy.local.demo.orders import Case, Kind
+from deploy.local.ordering import Outcome, Verdict
+
+TIMEOUT_S = 10
+KINDS = ("unaccounted", "open")
+COLOURS = {"succeeded": "green", "failed": "red", "pending": "dim", "processing": "yellow"}
+ARROW = " [dim]→[/] "
+# What the history calls it, and how it reads between two statuses; None: the entry's own reason.
+NOTES = {
+    "charge to be tried again": None,
+    "outcome in doubt": "in doubt",
+    "charge found at the gateway": "found at Stripe",
+    "charge verified absent": "verified absent, new key",
+}
+REASONS = {
+    "the answer was lost": "answer lost",
+    "the gateway answered 500": "500",
+    "rate_limit": "429",
+    "lock_timeout": "429 lock timeout",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything that was seen, from every side."""
+
+    kinds: Sequence[Kind]
+    charges: Sequence[ChargeRow]
+    payments: Sequence[PaymentRow]
+    events: Sequence[EventRow]
+    messages: Sequence[tuple[Outcome, Verdict]]
+    timelines: dict[str, list[dict[str, Any]]]  # by payment id
+    durations_s: dict[str, float | None]  # by payment id
+
+
+def fetch_timelines(api_url: str, payment_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Every payment's history, as the API tells it."""
+    with requests.Session() as session:
+        answers = {
+            each: session.get(f"{api_url}/payments/{each}/timeline", timeout=TIMEOUT_S)
+            for each in payment_ids
+        }
+    return {payment_id: answer.json()["timeline"] for payment_id, answer in answers.items()}
+
+
+def show(console: Console, evidence: Evidence, took_s: float) -> bool:
+    """Print the tables and the audit; return whether everything is accounted for and nothing is open."""
+    for kind in evidence.kinds:
+        console.print()
+        console.print(_table(kind, evidence))
+    orders = [case.row() for kind in evidence.kinds for case in kind.cases]
+    findings = audit(evidence.charges, evidence.payments, evidence.events)
+    findings += audit_orders(orders, evidence.payments)
+    console.print()
+    console.print(_verdict(evidence, findings))
+    console.print(_summary(evidence, findings, len(orders), took_s))
+    return not findings
+
+
+def _table(kind: Kind, evidence: Evidence) -> Table:
+    title = f"[bold]{kind.title}[/]: {kind.about}"
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_edge=False)
+    table.padding = 0
+    table.add_column("amount", justify="right", width=14)
+    table.add_column("order", width=24)
+    table.add_column("HTTP", width=7)
+    table.add_column("timeline", width=33)
+    table.add_column("on Kafka", width=12)
+    table.add_column("sec", justify="right", width=5)
+    for case in kind.cases:
+        table.add_row(*_row(case, evidence))
+    return table
+
+
+def _row(case: Case, evidence: Evidence) -> list[str]:
+    statuses = Counter(answer.http_status for answer in case.answers)
+    amount = f"{case.money.to_decimal():,f} {case.money.currency}"
+    answers = " ".join(f"{status} x{n}" if n > 1 else str(status) for status, n in statuses.items())
+    ids = dict.fromkeys(answer.payment_id for answer in case.answers)
+    timelines = [_timeline(evidence.timelines.get(each, [])) for each in ids]
+    events = [_events(each, evidence.messages) for each in ids]
+    durations = [evidence.durations_s.get(each) for each in ids]
+    seconds = [f"{each:.1f}" if each is not None else "open" for each in durations]
+    return [amount, escape(case.label), answers, *map("\n".join, (timelines, events, seconds))]
+
+
+def _timeline(entries: list[dict[str, Any]]) -> str:
+    steps = [_step(entry) for entry in entries]
+    return ARROW.join(step for step in steps if step) or "[red]no history[/]"
+
+
+def _step(entry: dict[str, Any]) -> str:
+    detail = entry["detail"] or {}
+    if status := entry["to"]:
+        # The first attempt goes without saying.
+        tries = f" [dim](try {detail['attempt']})[/]" if detail.get("attempt", 1) > 1 else ""
+        return f"[{COLOURS.get(status, 'magenta')}]{status}[/]{tries}"
+    reason = detail.get("reason", "").rpartition(": ")[2]
+    words = NOTES.get(entry["event"], entry["event"]) or REASONS.get(reason, reason)
+    return f"[magenta]{escape(words)}[/]"
+
+
+def _events(payment_id: str, messages: Sequence[tuple[Outcome, Verdict]]) -> str:
+    ours = [outcome for outcome, _ in messages if outcome.payment_id == payment_id]
+    times = Counter(outcome.event_id for outcome in ours)
+    lines = []
+    for event_id, outcome in {outcome.event_id: outcome for outcome in ours}.items():
+        word = outcome.topic.removeprefix("payment-")
+        again = f" x{times[event_id]}" if times[event_id] > 1 else ""
+        lines.append(f"[{COLOURS.get(word, 'magenta')}]{word}[/] [dim]#{outcome.sequence}{again}[/]")
+    return "\n".join(lines) or "[red]nothing[/]"
+
+
+def _verdict(evidence: Evidence, findings: Sequence[Finding]) -> Panel:
+    parts: list[RenderableType] = [_sources(evidence), ""]
+    parts += [f"[red]{each.kind}[/] {each.subject}: {escape(each.says)}" for each in findings]
+    if not findings:
+        parts.append("Joined row by row on payment id and operation id: every row has its counterparts.")
+    colour = "red" if findings else "green"
+    return Panel(Group(*parts), title="[bold]Audit[/]", title_align="left", border_style=colour)
+
+
+def _summary(evidence: Evidence, findings: Sequence[Finding], order_count: int, took_s: float) -> str:
+    statuses = Counter({row.payment_id: row.status for row in evidence.payments}.values())
+    wrong = {kind: len({each.subject for each in findings if each.kind == kind}) for kind in KINDS}
+    return (
+        f"[bold {'red' if findings else 'green'}]"
+        f"{order_count} orders, {statuses['succeeded']} charged, {statuses['failed']} failed, "
+        f"{wrong['unaccounted']} unaccounted, {wrong['open']} open[/] in {took_s:.1f} s"
+    )
+
+
+def _sources(evidence: Evidence) -> Table:
+    """How much each side has; the comparison itself is by row."""
+    charges = Counter(charge.status for charge in evidence.charges)
+    payments = {row.payment_id for row in evidence.payments}
+    operations = {row.operation_id for row in evidence.payments} - {None}
+    events = {event.event_id for event in evidence.events}
+    table = Table.grid(padding=(0, 2))
+    table.add_row("Stripe's ledger", f"{charges['succeeded']} charges, {charges['failed']} declined attempts")
+    table.add_row("our database", f"{len(payments)} payments, {len(operations)} operations")
+    repeats = len(evidence.events) - len(events)
+    table.add_row(
+        "Kafka", f"{len(events)} outcome events in {len(evidence.events)} messages, {repeats} repeated"
+    )
+    return table

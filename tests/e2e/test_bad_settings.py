@@ -1,0 +1,66 @@
+"""A process with a bad setting does not start: it says which one is wrong, and never shows a secret."""
+
+import os
+import subprocess
+
+import pytest
+
+from deploy.local.parts import program
+
+GOOD = {
+    "DATABASE_URL": "postgresql://user:hidden-password@127.0.0.1:9/none",
+    "REDIS_URL": "redis://127.0.0.1:9/0",
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+    "STRIPE_SECRET_KEY": "sk_test_hidden",
+    "STRIPE_API_URL": "http://127.0.0.1:9",
+}
+COMMANDS = {
+    "payment-api migrate": {"DATABASE_URL"},
+    "payment-api serve": {"DATABASE_URL", "REDIS_URL"},
+    "payment-worker topics": {"KAFKA_BOOTSTRAP_SERVERS"},
+    "payment-worker relay": {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"},
+    "payment-worker consumer": {"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"},
+    "payment-worker tasks": {"DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY"},
+    "payment-worker scheduler": {"REDIS_URL"},
+}
+REFUSED = 2
+CALL_S = 30
+
+
+def refuse(command: str, **settings: str) -> set[str]:
+    """Run a command, which must refuse to start; return the settings that it names."""
+    name, *arguments = command.split()
+    environment = {"PATH": os.environ["PATH"], **settings}
+    ended = subprocess.run(
+        [program(name), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=CALL_S,
+        check=False,
+    )
+    assert ended.returncode == REFUSED, ended
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    assert "hidden" not in ended.stderr
+    first, *problems = ended.stderr.splitlines()
+    assert first == f"{command} does not start:"
+    return {problem.partition(":")[0] for problem in problems}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_process_names_every_setting_that_is_missing(command: str) -> None:
+    """All of them at once, and only those that this process needs."""
+    assert refuse(command) == COMMANDS[command]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_process_names_every_setting_that_is_wrong(command: str) -> None:
+    """Also what this process itself would not use: a typing error is found before it matters."""
+    wrong = {
+        "DATABASE_URL": "mysql://hidden",
+        "STRIPE_SECRET_KEY": "sk_live_hidden",
+        "LEASE_S": "soon",
+        "LOG_LEVEL": "loud",
+    }
+    assert refuse(command, **(GOOD | wrong)) == set(wrong)

@@ -1,0 +1,82 @@
+"""Give tests of the Payment API an application, a served one, and a worker to settle its payments."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from psycopg import sql
+
+from shared.settings import Settings
+from tests.api import NOWHERE, Api, ServedApi, Settler, api_settings
+from tests.conftest import Servers
+
+NewApi = Callable[..., Api]
+
+
+@pytest.fixture
+def new_api(database_url: str, redis_url: str) -> Iterator[NewApi]:
+    """Make an application on this test's database, with further settings or other ones."""
+    with ExitStack() as stack:
+
+        def make(**variables: Any) -> Api:
+            given = {"database_url": database_url, "redis_url": redis_url, "STRIPE_API_URL": NOWHERE}
+            api = Api(api_settings(**(given | variables)))
+            stack.callback(api.close)
+            return api
+
+        yield make
+
+
+@pytest.fixture
+def api(new_api: NewApi) -> Api:
+    """Return an application on this test's own database. It could reach neither Kafka nor a gateway."""
+    return new_api()
+
+
+@pytest.fixture(scope="session")
+def session_database_url(servers: Servers, template_database: str) -> Iterator[str]:
+    """Return the libpq URL of a migrated database that some tests share."""
+    name = f"test_{uuid.uuid4().hex}"
+    identifiers = sql.Identifier(name), sql.Identifier(template_database)
+    servers.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*identifiers))
+    yield servers.database(name)
+    servers.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def session_redis_url(servers: Servers) -> str:
+    """Return the URL of the logical database that is given to no single test."""
+    return urlsplit(servers.redis_url)._replace(path="/0").geturl()
+
+
+@pytest.fixture(scope="session")
+def shared_api(session_database_url: str, session_redis_url: str) -> Iterator[Api]:
+    """Return an application for tests that do not mind what others have left in its database."""
+    api = Api(api_settings(session_database_url, session_redis_url, STRIPE_API_URL=NOWHERE))
+    yield api
+    api.close()
+
+
+@pytest.fixture(scope="session")
+def served_api(session_database_url: str, session_redis_url: str) -> Iterator[ServedApi]:
+    """Return `payment-api serve` as a process of its own, with few connections, for such tests."""
+    api = ServedApi(
+        session_database_url,
+        session_redis_url,
+        STRIPE_API_URL=NOWHERE,
+        DATABASE_POOL_SIZE=4,
+        LOG_FORMAT="json",
+    )
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def settler(settings: Settings) -> Iterator[Settler]:
+    """Return the worker's code on this test's database, with the simulator as its gateway."""
+    settler = Settler(settings)
+    yield settler
+    settler.close()

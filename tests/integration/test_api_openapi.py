@@ -1,0 +1,171 @@
+"""The OpenAPI document is valid, true to what is answered, and readable in a browser without the internet."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
+from payment_api.errors import ErrorCode
+from tests.api import Answer, Api, Settler
+from tests.factories import new_uuid, payment_body
+from tests.integration.conftest import NewApi
+
+ROUTES = {
+    ("/payments", "post"), ("/payments", "get"), ("/payments/{payment_id}", "get"),
+    ("/payments/{payment_id}/timeline", "get"),
+}  # fmt: skip
+NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:9/none"
+
+
+@pytest.fixture(scope="module")
+def document(shared_api: Api) -> Any:
+    """Return the document as it is served."""
+    answer = shared_api.get("/openapi.json")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+    return answer.body
+
+
+def assert_documented(document: Any, answer: Answer, path: str, method: str = "get") -> None:
+    """Hold an answer against the document: status and headers are there, the body fits the schema."""
+    documented = document["paths"][path][method]["responses"][str(answer.status)]
+    schema = documented["content"]["application/json"]["schema"]
+    whole = schema | {"components": document["components"]}
+    jsonschema_rs.Draft202012Validator(whole, validate_formats=True).validate(answer.body)
+    ours = {"Location", "Preference-Applied", "Idempotent-Replayed", "X-Correlation-Id", "Retry-After"}
+    assert ours & set(answer.headers) <= set(documented["headers"])
+
+
+def test_the_document_is_valid(document: Any) -> None:
+    """OpenAPI 3.1, by the specification's own schema."""
+    assert document["openapi"] == "3.1.0"
+    validate(document, cls=OpenAPIV31SpecValidator)
+
+
+def test_the_document_stays_the_same(shared_api: Api, document: Any) -> None:
+    """However often it is asked for, nothing is added to it."""
+    for _ in range(3):
+        assert shared_api.get("/openapi.json").body == document
+
+
+def test_every_route_is_documented(shared_api: Api, document: Any) -> None:
+    """The application has no payment route that the document does not have, and the other way round."""
+    rules = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in shared_api.app.url_map.iter_rules()
+        if rule.rule.startswith("/payments")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    items = document["paths"].items()
+    assert rules == ROUTES
+    assert {(path, method) for path, item in items for method in item if method != "parameters"} == rules
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(ROUTES))
+def test_every_operation_says_what_it_is_for(document: Any, path: str, method: str) -> None:
+    """Each has a summary, and each of its errors the envelope with an error code of the enum."""
+    operation = document["paths"][path][method]
+    assert operation["summary"].endswith(".")
+    for status, response in operation["responses"].items():
+        assert response["description"]
+        assert "X-Correlation-Id" in response["headers"]
+        if int(status) >= 400:
+            (_, name) = response["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)
+            codes = document["components"]["schemas"][name]["properties"]["errorCode"]["enum"]
+            assert codes == [each.name for each in ErrorCode]
+
+
+def test_the_documented_amount_is_positive(document: Any) -> None:
+    """Zero is excluded in the document as in the code."""
+    amount = document["components"]["schemas"]["NewPayment"]["properties"]["amount"]
+    assert amount["exclusiveMinimum"] == 0
+    assert "minimum" not in amount
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({}, True), ({"reservationId": None}, True), ({"metadata": {"a": "b"}}, True),
+        ({"offSession": True}, True),
+        ({"returnUrl": "https://shop.example/"}, True), ({"paymentMethodId": "pm_card_visa"}, True),
+        ({"amount": 0}, False), ({"amount": "150"}, False), ({"currency": "usd"}, False),
+        ({"orderId": "x"}, False),
+        ({"surprise": 1}, False), ({"paymentMethod": "cash"}, False), ({"captureMethod": "manual"}, False),
+        ({"paymentMethodId": "tok_visa"}, False), ({"offSession": "yes"}, False),
+        ({"metadata": {"a": 1}}, False),
+        ({"customerId": None}, False), ({"metadata": {f"k{n}": "x" for n in range(51)}}, False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_documented_request_is_the_one_that_is_taken(
+    shared_api: Api,
+    document: Any,
+    change: dict[str, Any],
+    fits: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """What the schema of the request allows is taken, and what it forbids is refused."""
+    body = payment_body() | change
+    whole = {"$ref": "#/components/schemas/NewPayment", "components": document["components"]}
+    validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+    assert validator.is_valid(body) is fits
+    assert shared_api.post_async(body).status == (202 if fits else 400)
+
+
+def test_successes_are_as_documented(api: Api, settler: Settler, document: Any) -> None:
+    """200, 202 and 422 of a charge, its page, its list and its history fit their schemas."""
+    paid = settler.pay(api, payment_body(), Prefer="wait=9", Idempotency_Key=new_uuid())
+    declined = settler.pay(api, payment_body(amount=Decimal("9.13")))
+    waits = settler.pay(api, payment_body(paymentMethodId="pm_card_authenticationRequired"))
+    started, key = payment_body(), new_uuid()
+    accepted = [api.post_async(started, Idempotency_Key=key) for _ in range(2)]
+    assert [each.status for each in (paid, declined, waits, *accepted)] == [200, 422, 202, 202, 202]
+    for answer in (paid, declined, waits, *accepted):
+        assert_documented(document, answer, "/payments", "post")
+        path = f"/payments/{answer.payment['id']}"
+        assert_documented(document, api.get(path), "/payments/{payment_id}")
+        assert_documented(document, api.get(f"{path}/timeline"), "/payments/{payment_id}/timeline")
+    assert_documented(document, api.get("/payments?limit=1"), "/payments")
+    assert_documented(document, api.get("/payments"), "/payments")
+
+
+def test_refusals_are_as_documented(api: Api, new_api: NewApi, document: Any) -> None:
+    """Each status that a client can bring about fits its schema."""
+    body, key = payment_body(), new_uuid()
+    api.post_async(body, Idempotency_Key=key)
+    answers = [
+        api.post("{"),
+        api.post(payment_body(amount=0)),
+        api.post(payment_body(cvc="123")),
+        api.post_async(body | {"amount": 1}),
+        api.post_async(body | {"amount": 1}, Idempotency_Key=key),
+        api.post(" " * 70_000),
+        api.post(Content_Type="text/plain"),
+        new_api(database_url=NO_DATABASE).post(),
+    ]
+    assert [each.status for each in answers] == [400, 400, 400, 409, 422, 413, 415, 503]
+    for answer in answers:
+        assert_documented(document, answer, "/payments", "post")
+    path = "/payments/{payment_id}"
+    for bad in ("x", new_uuid()):
+        assert_documented(document, api.get(f"/payments/{bad}"), path)
+        assert_documented(document, api.get(f"/payments/{bad}/timeline"), f"{path}/timeline")
+    assert_documented(document, api.get("/payments?limit=0"), "/payments")
+
+
+def test_the_docs_page_needs_no_internet(shared_api: Api) -> None:
+    """Everything that the page loads comes from here, and is what it says it is."""
+    page = shared_api.get("/docs")
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "//" not in re.sub(r"<!--.*?-->", "", page.text, flags=re.DOTALL)
+    loaded = re.findall(r'(?:src|href|url)(?:=|: )"([^"]+)"', page.text)
+    assert "/openapi.json" in loaded
+    assert len(loaded) >= 4
+    types = {"css": "text/css", "js": "javascript", "json": "application/json"}
+    for path in loaded:
+        asset = shared_api.get(path)
+        assert asset.status == 200
+        assert types[path.rpartition(".")[2]] in asset.headers["Content-Type"]
+        if path.endswith("css"):
+            assert not re.search(r"@import|url\(\s*[\"']?(?:https?:)?//", asset.text)

@@ -1,0 +1,150 @@
+"""The recovery sweep finds exactly what was lost, and never adds to a backlog."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pytest
+from kombu.exceptions import OperationalError
+from sqlalchemy import func, select
+
+from payment_worker import queues, recovery
+from payment_worker.recovery import LAST_REDISPATCH_S, MAX_QUEUE_DEPTH, Due, sweep, take_due
+from shared.database import try_lock
+from shared.payments import Status
+from shared.settings import Settings
+from tests.worker import NOT_DUE_S, Bench, make_bench
+
+TOLERANCE_S = 2.0
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    """A worker on this test's own database."""
+    with make_bench(settings) as bench:
+        yield bench
+
+
+def due_in_s(bench: Bench, operation_id: uuid.UUID) -> float:
+    """Seconds until the operation's next turn."""
+    next_attempt_at = bench.operation(operation_id).next_attempt_at
+    assert next_attempt_at is not None
+    with bench.sessions() as session:
+        now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return (next_attempt_at - now).total_seconds()
+
+
+def test_a_request_whose_message_was_lost_is_found(bench: Bench) -> None:
+    """The message is given a while; then recovery sends the operation with all that a task needs."""
+    fresh = bench.order()
+    lost = bench.order(recovery_after_s=0, correlation_id="trace me")
+    assert take_due(bench.sessions) == [Due(lost, 0, "trace me")]
+    assert bench.operation(fresh).dispatch_count == 0
+
+
+def test_every_dispatch_pushes_the_next_one_out(bench: Bench) -> None:
+    """A backlog is not dispatched over and over: the pause doubles up to five minutes."""
+    operation_id = bench.order()
+    pauses_s = []
+    for _ in range(8):
+        bench.make_due(operation_id)
+        assert len(take_due(bench.sessions)) == 1
+        assert take_due(bench.sessions) == []
+        pauses_s.append(due_in_s(bench, operation_id))
+    expected_s = [5, 10, 20, 40, 80, 160, 300, 300]
+    assert pauses_s == [pytest.approx(each, abs=TOLERANCE_S) for each in expected_s]
+
+
+def test_a_claim_ends_the_backoff(bench: Bench) -> None:
+    """Once somebody has taken the operation, what is lost next is found quickly again."""
+    operation_id = bench.order()
+    bench.change(operation_id, dispatch_count=6)
+    bench.attempt(operation_id, fault="rate_limit")
+    bench.make_due(operation_id)
+    take_due(bench.sessions)
+    assert due_in_s(bench, operation_id) == pytest.approx(5, abs=TOLERANCE_S)
+
+
+def test_an_operation_that_nobody_takes_for_days_does_not_stop_the_sweep(bench: Bench) -> None:
+    """Thousands of dispatches in vain still give a pause, and the others are dispatched."""
+    forgotten, other = bench.order(), bench.order()
+    bench.change(forgotten, dispatch_count=5_000, next_attempt_at=timedelta())
+    bench.make_due(other)
+    assert {each.operation_id for each in take_due(bench.sessions)} == {forgotten, other}
+    assert due_in_s(bench, forgotten) == pytest.approx(LAST_REDISPATCH_S, abs=TOLERANCE_S)
+
+
+def test_a_lease_that_lives_is_respected(bench: Bench) -> None:
+    """Due or not, what somebody holds is left alone until the lease has lapsed."""
+    operation_id = bench.order()
+    bench.change(operation_id, next_attempt_at=timedelta(), lease_until=timedelta(seconds=NOT_DUE_S))
+    assert take_due(bench.sessions) == []
+    bench.change(operation_id, lease_until=timedelta(seconds=-1))
+    assert [each.operation_id for each in take_due(bench.sessions)] == [operation_id]
+
+
+def test_what_is_finished_is_never_dispatched(bench: Bench) -> None:
+    """Neither a success nor a decline is due ever again, also when its message is still on its way."""
+    finished = [bench.order(recovery_after_s=0), bench.order(1013, recovery_after_s=0)]
+    dispatched = take_due(bench.sessions)
+    for _ in range(2):
+        for each in dispatched:
+            bench.worker.process(each.operation_id, each.attempt)
+    assert [bench.payment(each).status for each in finished] == [Status.SUCCEEDED, Status.FAILED]
+    assert [bench.operation(each).next_attempt_at for each in finished] == [None, None]
+    assert take_due(bench.sessions) == []
+    assert len(bench.gateway.keys) == 2
+
+
+def test_the_sweep_waits_while_the_queue_is_deep(bench: Bench) -> None:
+    """What is due is most likely in the queue already; when it has drained, the sweep goes on."""
+    operation_id = bench.order(recovery_after_s=0)
+    sent: list[Due] = []
+    assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH + 1, sent.append) == 0
+    assert sent == []
+    assert bench.operation(operation_id).dispatch_count == 0
+    assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH, sent.append) == 1
+    assert sent == [Due(operation_id, 0, None)]
+
+
+def test_only_one_sweep_at_a_time(bench: Bench) -> None:
+    """Two schedulers do no harm: the second sweep leaves everything to the first."""
+    bench.order(recovery_after_s=0)
+    with bench.sessions.begin() as other_sweep:
+        assert try_lock(other_sweep, "recovery sweep")
+        assert take_due(bench.sessions) == []
+    assert len(take_due(bench.sessions)) == 1
+
+
+def test_a_sweep_takes_a_bounded_batch_oldest_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is due, one turn stays small; the rest is found by the next."""
+    monkeypatch.setattr(recovery, "BATCH", 3)
+    operations = [bench.order() for _ in range(5)]
+    for age_s, operation_id in enumerate(reversed(operations)):
+        bench.change(operation_id, next_attempt_at=timedelta(seconds=-age_s - 1))
+    assert {each.operation_id for each in take_due(bench.sessions)} == set(operations[:3])
+    assert {each.operation_id for each in take_due(bench.sessions)} == set(operations[3:])
+
+
+def test_a_dispatch_that_fails_loses_nothing(bench: Bench) -> None:
+    """Redis is away: the operation stays in the database and has its next turn."""
+    operation_id = bench.order(recovery_after_s=0)
+
+    def fail(_due: Due) -> None:
+        raise OperationalError("Redis is away")
+
+    with pytest.raises(OperationalError):
+        sweep(bench.sessions, lambda: 0, fail)
+    assert due_in_s(bench, operation_id) == pytest.approx(5, abs=TOLERANCE_S)
+    bench.make_due(operation_id)
+    assert bench.recover() == [operation_id]
+    assert bench.payment(operation_id).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("name", [queues.RECOVER, queues.VERIFY])
+def test_a_turn_that_nobody_took_in_time_expires(settings: Settings, name: str) -> None:
+    """While no worker runs, the scheduler's turns do not pile up."""
+    entry = queues.make_celery(settings).conf.beat_schedule[name]
+    every_s = entry["schedule"].total_seconds()
+    assert every_s <= entry["options"]["expires"] <= 5 * every_s
+    assert entry["options"]["queue"] == queues.RECOVERY_QUEUE

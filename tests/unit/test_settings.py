@@ -1,0 +1,191 @@
+"""Settings: typed, complete, and refused at start by the variable's name, never by its value."""
+
+import os
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from shared.settings import API_NEEDS, WORKER_NEEDS, BadSettings, Settings, load_settings, settings_table
+
+NAMES = [each.name.upper() for each in fields(Settings)]
+GOOD = {
+    "DATABASE_URL": "postgresql://user:hunter2@db:5432/payments",
+    "REDIS_URL": "redis://:hunter3@cache:6379/0",
+    "KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9092",
+    "STRIPE_SECRET_KEY": "sk_test_hunter4",
+    "KAFKA_CONFIG": '{"sasl.password": "hunter5"}',
+}
+SECRETS = ["DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "KAFKA_CONFIG"]
+BAD = [
+    ("DATABASE_URL", "mysql://user:hunter2@db/payments"), ("DATABASE_URL", "db:5432"),
+    ("DATABASE_URL", "postgresql://"), ("DATABASE_URL", "postgresql://user:hunter2@db:port/payments"),
+    ("DATABASE_URL", "postgresql://u:hunter2@db:70000/p"), ("REDIS_URL", "http://:hunter2@cache"),
+    ("REDIS_URL", "cache:6379"), ("REDIS_URL", "redis://:hunter2@cache:x/0"),
+    ("KAFKA_BOOTSTRAP_SERVERS", "broker"), ("KAFKA_BOOTSTRAP_SERVERS", "one:9092, two:9092"),
+    ("KAFKA_BOOTSTRAP_SERVERS", "one:9092,"), ("KAFKA_CONFIG", "{"), ("KAFKA_CONFIG", "[]"),
+    ("KAFKA_CONFIG", '{"a": 1}'), ("KAFKA_CONFIG", '"hunter2"'), ("KAFKA_TOPIC_PREFIX", "a b"),
+    ("KAFKA_TOPIC_PREFIX", "x" * 101), ("STRIPE_SECRET_KEY", "hunter2"),
+    ("STRIPE_SECRET_KEY", "pk_test_hunter2"), ("STRIPE_API_URL", "localhost:12111"),
+    ("STRIPE_API_URL", "http://127.0.0.1:port"), ("PORT", "http"), ("PORT", "-1"), ("PORT", "65536"),
+    ("PORT", "80.5"), ("WEB_WORKERS", "0"), ("WEB_THREADS", "1"), ("WAIT_SLOTS", "-1"),
+    ("WAIT_DEFAULT_S", "31"), ("WAIT_DEFAULT_S", "nan"), ("WAIT_DEFAULT_S", "inf"), ("WAIT_DEFAULT_S", "ten"),
+    ("DATABASE_POOL_SIZE", "0"), ("TASK_THREADS", "0"), ("LEASE_S", "0"), ("RECOVERY_AFTER_S", "0"),
+    ("VERIFY_ABSENCE_S", "-5"), ("AMOUNT_MINIMUMS", "50"), ("AMOUNT_MINIMUMS", '{"USD": "50"}'),
+    ("AMOUNT_MINIMUMS", '{"USD": 0.5}'), ("AMOUNT_MINIMUMS", '{"USD": true}'),
+    ("AMOUNT_MINIMUMS", '{"usd": 50}'), ("AMOUNT_MAXIMUMS", '{"USD": 0}'), ("AMOUNT_MAXIMUMS", '{"XXX": 50}'),
+    ("AMOUNT_MAXIMUMS", '{"USD": -1}'), ("PAYMENT_METHODS", "credit_card, paypal"),
+    ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start from an environment without any of our variables but the good ones."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+
+
+def problems(*needs: str) -> str:
+    """Load settings that must be refused; return what is said."""
+    with pytest.raises(BadSettings) as refused:
+        load_settings(needs)
+    return str(refused.value)
+
+
+def test_good_settings_are_typed() -> None:
+    """Every value has its type, and what is not set has its default."""
+    settings = load_settings(WORKER_NEEDS)
+    assert settings.database_url == GOOD["DATABASE_URL"]
+    assert settings.kafka_config == {"sasl.password": "hunter5"}
+    assert (settings.host, settings.port) == ("127.0.0.1", 5004)
+    assert (settings.wait_default_s, settings.kafka_topic_prefix) == (10.0, "")
+    assert (settings.amount_minimums, settings.amount_maximums) == ({}, {})
+    assert settings.payment_methods == ["credit_card", "debit_card", "apple_pay", "google_pay"]
+    assert settings.simulated is False
+
+
+def test_set_values_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers, lists and JSON are parsed."""
+    given = {
+        "PORT": "8080", "WAIT_DEFAULT_S": "2.5", "PAYMENT_METHODS": "credit_card,paypal",
+        "LOG_LEVEL": "debug", "AMOUNT_MINIMUMS": '{"USD": 100}', "STRIPE_API_URL": "http://127.0.0.1:12111",
+        "HOST": "0.0.0.0",  # noqa: S104
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(())
+    assert (settings.port, settings.wait_default_s, settings.host) == (8080, 2.5, given["HOST"])
+    assert settings.payment_methods == ["credit_card", "paypal"]
+    assert settings.amount_minimums == {"USD": 100}
+    assert settings.simulated is True
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_a_blank_value_is_no_value(monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
+    """As compose files leave them: the default holds, and what is needed is missing."""
+    for name in ("PORT", "LOG_LEVEL", "AMOUNT_MINIMUMS", "DATABASE_URL"):
+        monkeypatch.setenv(name, blank)
+    settings = load_settings(())
+    assert (settings.port, settings.log_level, settings.amount_minimums) == (5004, "info", {})
+    assert "DATABASE_URL: is not set" in problems(*API_NEEDS)
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """One line with the variable and what is expected; the value itself is not repeated."""
+    monkeypatch.setenv(name, value)
+    said = problems()
+    assert said.startswith(f"{name}: ")
+    assert len(said.splitlines()) == 1
+    assert "hunter" not in said
+
+
+@pytest.mark.parametrize("name", [*API_NEEDS, *WORKER_NEEDS])
+def test_a_missing_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What a process needs and does not have is named, with what it is."""
+    monkeypatch.delenv(name)
+    said = problems(*WORKER_NEEDS, *API_NEEDS)
+    assert said.startswith(f"{name}: is not set (")
+    assert len(said.splitlines()) == 1
+
+
+def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody should have to start ten times to find ten mistakes."""
+    for name, value in (("PORT", "x"), ("LOG_LEVEL", "loud"), ("LEASE_S", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DATABASE_URL")
+    said = [line.partition(":")[0] for line in problems(*API_NEEDS).splitlines()]
+    assert sorted(said) == ["DATABASE_URL", "LEASE_S", "LOG_LEVEL", "PORT"]
+
+
+def test_an_api_needs_neither_kafka_nor_stripe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts while both are down, so it starts without knowing of them."""
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONFIG", "STRIPE_SECRET_KEY"):
+        monkeypatch.delenv(name)
+    assert load_settings(API_NEEDS).kafka_config == {}
+
+
+@pytest.mark.parametrize("key", ["sk_live_hunter2", "rk_live_hunter2"])
+def test_a_live_key_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """Real money does not move while nobody has to say who they are; the key is not repeated."""
+    monkeypatch.setenv("STRIPE_SECRET_KEY", key)
+    said = problems(*WORKER_NEEDS)
+    assert said.startswith("STRIPE_SECRET_KEY: a live key is refused")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_a_secret_may_come_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, ending: str
+) -> None:
+    """NAME_FILE names it; the line break at its end, which most tools write, is no part of the secret."""
+    expected = getattr(load_settings(()), name.lower())
+    secret = tmp_path / "secret"
+    secret.write_bytes((GOOD[name] + ending).encode())
+    monkeypatch.delenv(name)
+    monkeypatch.setenv(f"{name}_FILE", str(secret))
+    assert getattr(load_settings([name]), name.lower()) == expected
+
+
+def test_a_secret_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A missing file and a folder are refused by the variable's name."""
+    monkeypatch.delenv("DATABASE_URL")
+    for path in (tmp_path / "nowhere", tmp_path):
+        monkeypatch.setenv("DATABASE_URL_FILE", str(path))
+        assert problems(*API_NEEDS).startswith("DATABASE_URL: ")
+
+
+def test_a_dollar_in_a_password_is_a_dollar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in a value is expanded."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:pa$HOME${PATH}@db/payments")
+    assert load_settings(()).database_url == os.environ["DATABASE_URL"]
+
+
+def test_secrets_are_not_shown() -> None:
+    """Neither repr nor str of the settings holds a secret, whatever log line they end up in."""
+    settings = load_settings(WORKER_NEEDS)
+    assert "hunter" not in repr(settings) + str(settings) + f"{settings}"
+    assert "127.0.0.1" in repr(settings)
+
+
+def test_settings_cannot_be_changed() -> None:
+    """They are read once."""
+    with pytest.raises(FrozenInstanceError):
+        load_settings(()).port = 1  # type: ignore[misc]
+
+
+def test_the_table_tells_every_setting() -> None:
+    """Each has a row with its default and what it means; secrets say that a file will do."""
+    table = {name.partition(" ")[0]: (name, default, meaning) for name, default, meaning in settings_table()}
+    assert list(table) == NAMES
+    assert {name for name, row in table.items() if row[0].endswith("(or _FILE)")} == set(SECRETS)
+    assert all(meaning for _, _, meaning in table.values())
+    assert {name for name, row in table.items() if row[1] == "required"} == {
+        "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "STRIPE_SECRET_KEY",
+    }  # fmt: skip
+    assert table["PORT"][1] == "5004"

@@ -1,0 +1,18 @@
+"""Wait for a condition with a deadline; nothing in the tests sleeps blindly."""
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+POLL_S: Final = 0.02
+
+Answer = TypeVar("Answer")
+
+
+def wait_until(condition: Callable[[], Answer | None], timeout_s: float, what: str) -> Answer:
+    """Return the condition's first true answer; fail with `what` was waited for after `timeout_s` seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain for {what}; last: {answer!r}"
+        time.sleep(POLL_S)
+    return answer
