@@ -54,7 +54,7 @@ class RequestConsumer:
 
     def run_once(self, stop: threading.Event) -> int:
         """Handle one batch and commit it; return how many messages were handled."""
-        messages = [each for each in self._consumer.consume(BATCH, POLL_S) if _usable(each)]
+        messages = [each for each in take(self._consumer) if _usable(each)]
         offsets: dict[tuple[str, int], int] = {}
         handled = 0
         for message in messages:
@@ -133,6 +133,12 @@ class RequestConsumer:
         ]
         letter = (0, self._prefix + events.DEAD_LETTERS, message.key(), message.value(), headers)
         return bool(self._deliveries.deliver([letter]))
+
+
+def take(consumer: Consumer) -> list[Message]:
+    """Wait for a message, then take what has come with it; asking for many at once would wait for many."""
+    first = consumer.poll(POLL_S)
+    return [] if first is None else [first, *consumer.consume(BATCH - 1, 0)]
 
 
 def _operation_id(event: events.Event) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
+from payment_worker.consumer import take
 from shared.documents import parse_json
 
 TOPICS = ("payment-succeeded", "payment-failed")
@@ -79,7 +80,7 @@ def _watch(bootstrap_servers: str, arriving: "Queue[list[Seen]]") -> None:
     consumer.assign(places)
     arriving.put([])
     while True:
-        messages = consumer.consume(500, 0.02)
+        messages = take(consumer)
         at = time.monotonic()
         seen = [_seen(each, at) for each in messages if not each.error()]
         if seen:
