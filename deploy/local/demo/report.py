@@ -128,11 +128,24 @@ def _events(payment_id: str, messages: Sequence[tuple[Outcome, Verdict]]) -> str
 
 def _verdict(evidence: Evidence, findings: Sequence[Finding]) -> Panel:
     parts: list[RenderableType] = [_sources(evidence), ""]
-    parts += [f"[red]{each.kind}[/] {each.subject}: {escape(each.says)}" for each in findings]
+    names = _names(evidence.kinds)
+    for each in findings:
+        name = names.get(each.subject, "not an order of this demo")
+        parts.append(f"[red]{each.kind}[/] {name} [dim]{each.subject}[/]: {escape(each.says)}")
     if not findings:
         parts.append("Joined row by row on payment id and operation id: every row has its counterparts.")
     colour = "red" if findings else "green"
     return Panel(Group(*parts), title="[bold]Audit[/]", title_align="left", border_style=colour)
+
+
+def _names(kinds: Sequence[Kind]) -> dict[str, str]:
+    """What people call an order, by its own id and by the payments that its answers named."""
+    return {
+        subject: f"{case.money}, {escape(case.label)}"
+        for kind in kinds
+        for case in kind.cases
+        for subject in (case.order.order_id, *(answer.payment_id for answer in case.answers))
+    }
 
 
 def _summary(evidence: Evidence, findings: Sequence[Finding], order_count: int, took_s: float) -> str:
