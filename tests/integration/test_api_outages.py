@@ -1,7 +1,6 @@
 """The API while its database or Redis is away, starting or busy: clear answers, and recovery by itself."""
 
 import signal
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,6 @@ from tests.waiting import wait_until
 
 NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:9/none"
 NO_REDIS = "redis://127.0.0.1:9/0"
-QUICK_S = 0.5
 
 
 def assert_unavailable(answer: Answer) -> None:
@@ -115,6 +113,7 @@ def test_a_recorded_payment_is_answered_although_the_database_goes(
     answer = caller.submit(api.post, payment_body(), Prefer="wait=2")
     wait_until(lambda: api.stored.counts().get("payment"), SOON_S, "the payment to be recorded")
     with closed(servers, api):
+        assert_unavailable(api.get("/payments"))
         told = answer.result(SOON_S)
     assert (told.status, told.payment["status"]) == (202, "pending")
     assert told.headers["Location"] == f"/payments/{told.payment['id']}"
@@ -171,9 +170,7 @@ def test_redis_is_not_needed(new_api: NewApi) -> None:
     ready = api.get("/readyz")
     assert (ready.status, ready.body["status"], ready.body["database"]) == (200, "ready", "ok")
     assert ready.body["redis"].startswith("away")
-    began = time.monotonic()
     assert api.post_async().status == 202
-    assert time.monotonic() - began < QUICK_S
 
 
 def test_killing_valkey_in_mid_wait_is_survived(
@@ -185,9 +182,7 @@ def test_killing_valkey_in_mid_wait_is_survived(
     wait_until(lambda: subscribers(api), SOON_S, "the subscription")
     killed = servers.stack.kill("valkey")
     settler.settle(body["orderId"])
-    settled_at = time.monotonic()
     assert answer.result(SOON_S).status == 200
-    assert time.monotonic() - settled_at < 1 + QUICK_S
     servers.stack.wait_restarted("valkey", killed)
     wait_until(lambda: subscribers(api), SOON_S, "the subscription to be renewed")
     assert settler.pay(api, payment_body(), Prefer="wait=20").status == 200
@@ -204,11 +199,11 @@ def subscribers(api: Api) -> int:
 def test_a_graceful_stop_answers_those_who_wait(
     session_database_url: str, session_redis_url: str, caller: ThreadPoolExecutor
 ) -> None:
-    """SIGTERM in the middle of a wait: the client gets its answer, then the process ends with status 0."""
+    """SIGTERM in the middle of a wait: the client is soon told 202, then the process ends with status 0."""
     api = ServedApi(session_database_url, session_redis_url, WEB_WORKERS=1)
     body = payment_body()
     try:
-        answer = caller.submit(api.post, body, Prefer="wait=1")
+        answer = caller.submit(api.post, body, Prefer="wait=30")
         recorded = lambda: body["orderId"] in {row["order_id"] for row in api.stored.rows("payment")}  # noqa: E731
         wait_until(recorded, SOON_S, "the payment to be recorded")
         api.process.send_signal(signal.SIGTERM)

@@ -12,6 +12,8 @@ import pytest
 from tests.api import Answer, Api, Settler, assert_refused
 from tests.factories import new_uuid, payment_body
 
+MOST_PAGES = 20
+
 
 def listing(api: Api, **query: Any) -> Any:
     """GET /payments with these parameters; return the body of a success."""
@@ -29,12 +31,13 @@ def ids(body: Any) -> list[str]:
 def pages(api: Api, **query: Any) -> Iterator[list[str]]:
     """Yield the ids of each page, following the cursor to the end."""
     cursor: dict[str, str] = {}
-    while True:
+    for _ in range(MOST_PAGES):
         body = listing(api, **query, **cursor)
         yield ids(body)
         if body["nextCursor"] is None:
             return
         cursor = {"cursor": body["nextCursor"]}
+    pytest.fail("the last page does not say that it is the last")
 
 
 def made(api: Api, number: int, **overrides: Any) -> list[str]:
@@ -92,15 +95,13 @@ def test_a_list_shows_the_newest_first(api: Api) -> None:
     assert body["nextCursor"] is None
 
 
-@pytest.mark.parametrize(
-    ("limit", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (6, [6, 1]), (100, [7])]
-)
-def test_pages_cover_everything_once(api: Api, limit: int, sizes: list[int]) -> None:
+def test_pages_cover_everything_once(api: Api) -> None:
     """Following the cursor meets every payment once, and the last page says that it is the last."""
     created = made(api, 7)
-    found = list(pages(api, limit=limit))
-    assert [len(page) for page in found] == sizes
-    assert [each for page in found for each in page] == created[::-1]
+    for limit, sizes in ((1, [1] * 7), (3, [3, 3, 1]), (6, [6, 1]), (7, [7]), (99, [7])):
+        found = list(pages(api, limit=limit))
+        assert [len(page) for page in found] == sizes
+        assert [each for page in found for each in page] == created[::-1]
 
 
 def test_pages_are_stable_while_payments_arrive(api: Api) -> None:

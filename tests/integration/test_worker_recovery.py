@@ -1,12 +1,10 @@
 """The recovery sweep finds exactly what was lost, and never adds to a backlog."""
 
-import uuid
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from kombu.exceptions import OperationalError
-from sqlalchemy import func, select
 
 from payment_worker import queues, recovery
 from payment_worker.recovery import LAST_REDISPATCH_S, MAX_QUEUE_DEPTH, Due, sweep, take_due
@@ -25,15 +23,6 @@ def bench(settings: Settings) -> Iterator[Bench]:
         yield bench
 
 
-def due_in_s(bench: Bench, operation_id: uuid.UUID) -> float:
-    """Seconds until the operation's next turn."""
-    next_attempt_at = bench.operation(operation_id).next_attempt_at
-    assert next_attempt_at is not None
-    with bench.sessions() as session:
-        now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    return (next_attempt_at - now).total_seconds()
-
-
 def test_a_request_whose_message_was_lost_is_found(bench: Bench) -> None:
     """The message is given a while; then recovery sends the operation with all that a task needs."""
     fresh = bench.order()
@@ -50,7 +39,7 @@ def test_every_dispatch_pushes_the_next_one_out(bench: Bench) -> None:
         bench.make_due(operation_id)
         assert len(take_due(bench.sessions)) == 1
         assert take_due(bench.sessions) == []
-        pauses_s.append(due_in_s(bench, operation_id))
+        pauses_s.append(bench.due_in_s(operation_id))
     expected_s = [5, 10, 20, 40, 80, 160, 300, 300]
     assert pauses_s == [pytest.approx(each, abs=TOLERANCE_S) for each in expected_s]
 
@@ -62,7 +51,7 @@ def test_a_claim_ends_the_backoff(bench: Bench) -> None:
     bench.attempt(operation_id, fault="rate_limit")
     bench.make_due(operation_id)
     take_due(bench.sessions)
-    assert due_in_s(bench, operation_id) == pytest.approx(5, abs=TOLERANCE_S)
+    assert bench.due_in_s(operation_id) == pytest.approx(5, abs=TOLERANCE_S)
 
 
 def test_an_operation_that_nobody_takes_for_days_does_not_stop_the_sweep(bench: Bench) -> None:
@@ -71,7 +60,7 @@ def test_an_operation_that_nobody_takes_for_days_does_not_stop_the_sweep(bench: 
     bench.change(forgotten, dispatch_count=5_000, next_attempt_at=timedelta())
     bench.make_due(other)
     assert {each.operation_id for each in take_due(bench.sessions)} == {forgotten, other}
-    assert due_in_s(bench, forgotten) == pytest.approx(LAST_REDISPATCH_S, abs=TOLERANCE_S)
+    assert bench.due_in_s(forgotten) == pytest.approx(LAST_REDISPATCH_S, abs=TOLERANCE_S)
 
 
 def test_a_lease_that_lives_is_respected(bench: Bench) -> None:
@@ -135,7 +124,7 @@ def test_a_dispatch_that_fails_loses_nothing(bench: Bench) -> None:
 
     with pytest.raises(OperationalError):
         sweep(bench.sessions, lambda: 0, fail)
-    assert due_in_s(bench, operation_id) == pytest.approx(5, abs=TOLERANCE_S)
+    assert bench.due_in_s(operation_id) == pytest.approx(5, abs=TOLERANCE_S)
     bench.make_due(operation_id)
     assert bench.recover() == [operation_id]
     assert bench.payment(operation_id).status is Status.SUCCEEDED

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import events
+from shared.documents import render_json
 from shared.events import SCHEMAS, Event, InvalidEvent, Message, decode, encode, rfc3339
 from shared.money import CURRENCIES, Money
 from shared.payments import Announcement
@@ -142,14 +143,14 @@ def test_an_event_without_a_promised_field_is_neither_sent_nor_read(kind: Announ
     with pytest.raises(InvalidEvent, match=kind):
         encode(incomplete)
     with pytest.raises(InvalidEvent, match=kind):
-        decode(message.headers, events.render_json(incomplete.data).encode())
+        decode(message.headers, render_json(incomplete.data).encode())
 
 
 @pytest.mark.parametrize(("field", "value"), MISTYPED, ids=ascii)
 def test_a_mistyped_field_is_refused_without_repeating_it(field: str, value: Any) -> None:
     """The error says which field breaks a rule; the value could be anything, and goes into no log."""
     message = encode(event())
-    text = events.render_json(VALUES[Announcement.PAYMENT_SUCCEEDED] | {field: value})
+    text = render_json(VALUES[Announcement.PAYMENT_SUCCEEDED] | {field: value})
     escaped = text.encode("ascii", "backslashreplace")
     for attempt in (lambda: encode(event(**{field: value})), lambda: decode(message.headers, escaped)):
         with pytest.raises(InvalidEvent) as refused:
