@@ -71,7 +71,7 @@ def read_body(request: flask.Request) -> Any:
     if len(raw) < (request.content_length or 0):
         raise RequestRefused(ErrorCode.BAD_REQUEST, "The body is shorter than its Content-Length")
     try:
-        body = parse_json(raw)
+        body = parse_json(raw, keep_unusable=True)
     except ValueError:
         raise RequestRefused(ErrorCode.MALFORMED_JSON, "The body is not valid JSON") from None
     _refuse_card_data(body)

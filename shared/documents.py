@@ -5,19 +5,31 @@ from typing import Any
 
 import simplejson
 
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
+NOT_A_NUMBER = Decimal("NaN")
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; fractions become Decimal. Raises ValueError, for NaN and Infinity too."""
+def parse_json(text: str | bytes, *, keep_unusable: bool = False) -> Any:
+    """Parse JSON; fractions become Decimal. Raises ValueError, for NaN and Infinity too.
+
+    With `keep_unusable`, NaN, the infinities and numbers beyond any meaning come back as NOT_A_NUMBER, so
+    that a schema can refuse them by the name of their field.
+    """
+
+    def unusable(_: str) -> Decimal:
+        if keep_unusable:
+            return NOT_A_NUMBER
+        raise ValueError("not a JSON number")
+
+    def number(digits: str) -> Decimal:
+        try:
+            return Decimal(digits)
+        except InvalidOperation:
+            return unusable(digits)
+
     if isinstance(text, bytes):
         text = text.decode("utf-8")
     try:
-        return simplejson.loads(text, parse_float=Decimal, parse_constant=_refuse_constant, allow_nan=False)
-    except InvalidOperation:
-        raise ValueError("a number beyond any meaning") from None
+        return simplejson.loads(text, parse_float=number, parse_constant=unusable, allow_nan=keep_unusable)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

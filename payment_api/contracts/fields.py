@@ -45,6 +45,8 @@ class DecimalAmount(fields.Field[Decimal]):
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> Decimal:
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
             raise ValidationError("Must be a number.")
+        if isinstance(value, Decimal) and not value.is_finite():
+            raise ValidationError("Must be a finite number.")
         if value <= 0:
             raise ValidationError("Must be greater than 0.")
         return Decimal(value)

@@ -69,12 +69,16 @@ def test_what_is_not_json_is_refused(shared_api: Api, raw: str | bytes) -> None:
     assert_refused(shared_api.post_async(raw), 400, "MALFORMED_JSON", "not valid JSON")
 
 
-@pytest.mark.parametrize(
-    "number", ["NaN", "Infinity", "-Infinity", "nan", "inf", "1e", "--1", "1e99999999999999999999"]
-)
-def test_what_is_no_json_number_is_refused(shared_api: Api, number: str) -> None:
-    """NaN and Infinity are not JSON (RFC 8259, section 6), though many parsers take them."""
+@pytest.mark.parametrize("number", ["nan", "inf", "1e", "--1"])
+def test_what_is_no_number_at_all_is_refused(shared_api: Api, number: str) -> None:
+    """A word that no parser of JSON takes for a number is a fault of the body."""
     assert_refused(shared_api.post_async(with_amount("USD", number)), 400, "MALFORMED_JSON")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e99999999999999999999"])
+def test_what_other_parsers_take_for_a_number_is_refused(shared_api: Api, number: str) -> None:
+    """NaN and Infinity are not JSON (RFC 8259, section 6); the answer names the field that has them."""
+    assert_refused(shared_api.post_async(with_amount("USD", number)), 400, "VALIDATION_FAILED", "amount: ")
 
 
 @pytest.mark.parametrize("raw", ["null", "true", "5", '"text"', "[]", "[{}]"])
