@@ -5,8 +5,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery, signals
+from celery.beat import Scheduler
 from kombu import Queue
 
+from shared.health import Pulse
 from shared.settings import Settings
 
 # Names, queues and arguments are a contract between processes of neighbouring releases.
@@ -79,12 +81,19 @@ def dispatch(app: Celery, operation_id: str, attempt: int, correlation_id: str |
     app.send_task(PROCESS, args=(operation_id, attempt, correlation_id), queue=PAYMENTS_QUEUE, retry=False)
 
 
-def run_scheduler(settings: Settings) -> None:
+def run_scheduler(app: Celery, settings: Settings, pulse: Pulse) -> None:
     """Send the periodic tasks until SIGTERM. A second scheduler does no harm: the tasks take locks."""
-    app = make_celery(settings)
-    # In memory: what has to be done next is in PostgreSQL, not in a schedule file.
+
+    class PulsingScheduler(Scheduler):  # type: ignore[misc]
+        """Keeps its schedule in memory: what has to be done next is in PostgreSQL, not in a file."""
+
+        def tick(self, *args: Any, **kwargs: Any) -> float:
+            """Send what is due; the loop has turned."""
+            pulse.beat()
+            return float(super().tick(*args, **kwargs))
+
     app.Beat(
-        scheduler="celery.beat:Scheduler",
+        scheduler_cls=PulsingScheduler,
         quiet=True,
         remote_control=False,
         loglevel=settings.log_level.upper(),

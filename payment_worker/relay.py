@@ -8,7 +8,9 @@ from sqlalchemy import Connection, Engine, bindparam, delete, func, select, upda
 
 from shared.database import is_database_down
 from shared.events import Event, InvalidEvent, Message, encode
+from shared.health import Pulse
 from shared.kafka import Deliveries
+from shared.metrics import DELIVERED, LEADS, PARKED
 from shared.models import Outbox
 from shared.payments import Announcement
 from shared.telemetry import get_logger
@@ -36,11 +38,19 @@ class Relay:
         self._prefix = topic_prefix
         self._connection: Connection | None = None
         self.leads = False
+        self.pulse = Pulse()
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Ready when it leads or stands by for the one that does; not while the database is away."""
+        role = "leads" if self.leads else "stands by"
+        connected = self._connection is not None
+        return connected, {"role": role if connected else "waits for the database"}
 
     def run(self, stop: threading.Event) -> None:
         """Carry until `stop` is set; outages of the database or the broker are waited out."""
         idle_s, retry_s = IDLE_FIRST_S, IDLE_LAST_S
         while not stop.is_set():
+            self.pulse.beat()
             try:
                 carried = self.run_once()
             except Exception as error:
@@ -71,6 +81,7 @@ class Relay:
         )
         if delivered:
             connection.execute(_remove, {"ids": list(delivered)})
+            DELIVERED.inc(len(delivered))
         return len(delivered)
 
     def close(self) -> None:
@@ -81,6 +92,7 @@ class Relay:
             self._connection.close()
         self._connection = None
         self.leads = False
+        LEADS.set(0)
 
     def _lead(self) -> Connection | None:
         """The connection that holds the lock; everything is done over it, so losing it is losing the lead."""
@@ -92,6 +104,7 @@ class Relay:
             self.leads = bool(self._connection.scalar(select(func.pg_try_advisory_lock(number))))
             if self.leads:
                 log.info("relay leads")
+                LEADS.set(1)
         return self._connection if self.leads else None
 
     def _encode(self, connection: Connection, rows: Iterable[Any]) -> dict[object, Message]:
@@ -109,6 +122,7 @@ class Relay:
                 log.error("event parked: it breaks its schema", event_id=str(row.id), reason=reason)  # noqa: TRY400
                 park = update(Outbox).where(Outbox.id == row.id).values(parked_reason=reason)
                 connection.execute(park)
+                PARKED.inc()
             else:
                 payments.add(row.aggregateid)
         return messages

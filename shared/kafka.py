@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from confluent_kafka.error import ProduceError
 
+from shared.metrics import PRODUCER_REBUILDS
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -110,6 +111,7 @@ class Deliveries:
             return
         if reason:
             self.rebuilds += 1
+            PRODUCER_REBUILDS.inc()
             log.warning("producer rebuilt", reason=reason)
             self._producer.purge()
         self._producer = None

@@ -146,6 +146,9 @@ class Operation(Table):
         Index("ix_operation_payment_id", "payment_id"),
         Index("uq_operation_gateway_ref", "gateway_ref", "kind", unique=True),
         Index("ix_operation_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
+        # Few are open at a time, however many are stored: what operators' figures are counted from.
+        Index("ix_operation_open", "kind", "state", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_operation_needs_review", "id", postgresql_where=text("needs_review")),
         Index("ix_operation_doubtful", "doubt_since", postgresql_where=text("doubt_since IS NOT NULL")),
     )
 
@@ -238,10 +241,22 @@ class Outbox(Table):
     parked_reason: Mapped[str | None]  # it does not fit its own schema; an operator must look
 
 
+class Pause(Table):
+    """A kind of operation that an operator has halted: commands are taken, nothing new reaches the gateway."""
+
+    __tablename__ = "pause"
+    __table_args__ = (CheckConstraint(_one_of("kind", OperationKind), name="kind_known"),)
+
+    kind: Mapped[OperationKind] = mapped_column(primary_key=True)
+    since: Mapped[datetime]
+    actor: Mapped[str]
+
+
 class IdempotencyKey(Table):
     """A client's key, bound in one transaction to what its request made."""
 
     __tablename__ = "idempotency_key"
+    __table_args__ = (Index("ix_idempotency_key_created_at", "created_at"),)
 
     principal: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)

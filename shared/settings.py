@@ -121,6 +121,12 @@ class Settings:
     )
     host: str = _setting("the address that the API listens on", "127.0.0.1")
     port: int = _setting("the API's port", 5004, "int", Range(0, 65535))
+    health_port: int = _setting(
+        "where a worker process serves /healthz, /readyz and /metrics; 0: a free port, named in its log",
+        0,
+        "int",
+        Range(0, 65535),
+    )
     web_workers: int = _setting("API processes", 2, "int", Range(1, 64))
     web_threads: int = _setting("threads of each API process", 160, "int", Range(2, 1024))
     wait_slots: int = _setting(

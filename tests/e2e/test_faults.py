@@ -259,7 +259,7 @@ def test_a_worker_that_is_asked_to_stop_finishes_first(stack: RunningStack, orde
 
 
 def test_the_api_answers_those_who_wait_before_it_ends(stack: RunningStack, orders: Orders) -> None:
-    """SIGTERM in mid-charge: the waiting client is told what is known, not cut off, and the charge goes on."""
+    """SIGTERM in mid-charge: the waiting client is told what is known, and the charge goes on."""
     with charge_under_way(orders, {200, 202}):
         pid = ask_to_stop(stack, "api")
     stack.wait_restarted("api", pid)
