@@ -12,6 +12,7 @@ from payment_api.contracts import payments
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
 from payment_api.errors import ErrorCode, explain
 from payment_api.http import MAX_BODY_BYTES, ExactJSONProvider, begin_request
+from payment_api.metrics import REQUEST_SECONDS, REQUESTS
 from payment_api.openapi import complete
 from payment_api.services import Services
 from shared.telemetry import get_logger, log_context
@@ -79,12 +80,15 @@ def _begin() -> None:
 def _end(response: flask.Response) -> flask.Response:
     response.headers["X-Correlation-Id"] = flask.g.get("correlation_id", "")
     rule = flask.request.url_rule
-    quiet = rule is not None and rule.rule in {"/healthz", "/readyz"}
+    route = rule.rule if rule else "none"
+    REQUESTS.labels(route, flask.request.method, response.status_code).inc()
+    REQUEST_SECONDS.labels(route, flask.request.method).observe(time.monotonic() - flask.g.began)
+    quiet = rule is not None and rule.rule in {"/healthz", "/readyz", "/metrics"}
     (log.debug if quiet else log.info)(
         "request",
         method=flask.request.method,
         # The rule and not the path: what a client put into a path belongs in no log.
-        route=rule.rule if rule else None,
+        route=route,
         status=response.status_code,
         ms=round((time.monotonic() - flask.g.began) * 1000, 1),
     )

@@ -1,6 +1,8 @@
 """The operators' command `payment-api`."""
 
+import os
 import sys
+import tempfile
 
 import click
 import simplejson
@@ -40,10 +42,14 @@ def migrate() -> None:
 def serve() -> None:
     """Serve HTTP until SIGTERM; running requests are finished first."""
     settings = _settings("serve", *API_NEEDS)
-    from payment_api.server import serve_forever
-
     configure_logging("api", settings.log_level, settings.log_format)
-    serve_forever(settings)
+    # Before the first metric is made: the server's processes write their figures into this folder, so that
+    # any of them can answer for all.
+    with tempfile.TemporaryDirectory(prefix="payment-api-metrics-") as folder:
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)
+        from payment_api.server import serve_forever
+
+        serve_forever(settings)
 
 
 @main.command()

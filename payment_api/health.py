@@ -1,13 +1,17 @@
-"""Whether the process is alive, and whether it can accept payments."""
+"""Whether the process is alive, whether it can accept payments, and what it has counted."""
 
+import os
 from http import HTTPStatus
 
 import flask
 import redis
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from payment_api.services import services
+from shared.commands.pause import paused
 from shared.models import Payment
 
 blueprint = flask.Blueprint("health", __name__)
@@ -25,7 +29,18 @@ def readyz() -> tuple[flask.Response, int]:
     database = _database()
     status = HTTPStatus.OK if database == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
     word = "ready" if database == "ok" else "not ready"
-    return flask.jsonify(status=word, database=database, redis=_redis()), status
+    facts = {"paused": [str(kind) for kind in paused(services().sessions)]} if database == "ok" else {}
+    return flask.jsonify(status=word, database=database, redis=_redis(), **facts), status
+
+
+@blueprint.get("/metrics")
+def metrics() -> flask.Response:
+    """Prometheus's figures, of all of this server's processes together."""
+    registry: CollectorRegistry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return flask.Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
 def _database() -> str:

@@ -2,15 +2,19 @@
 
 import logging
 import signal
+import threading
+import time
 from types import FrameType
 from typing import Any
 
 import flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from prometheus_client.multiprocess import mark_process_dead
 
 from payment_api.app import create_app
-from payment_api.services import make_services
+from payment_api.metrics import POOL_IN_USE
+from payment_api.services import Services, make_services
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
@@ -19,6 +23,7 @@ log = get_logger(__name__)
 # Below a container's usual grace of 30 s, and above the longest wait that a client is given by default.
 GRACEFUL_TIMEOUT_S = 25
 KEEP_ALIVE_S = 15
+SAMPLE_EVERY_S = 1.0
 
 
 class QuietLogger(Logger):
@@ -28,6 +33,7 @@ class QuietLogger(Logger):
         """Leave handlers and levels as they are."""
         self.cfg = cfg
         self.error_log.setLevel(logging.WARNING)
+        self.error_log.propagate = True
 
     def access(self, *_: Any, **__: Any) -> None:
         """The application logs its requests itself."""
@@ -57,7 +63,8 @@ class Server(BaseApplication):
             "max_requests": 0,
             "control_socket_disable": True,
             "logger_class": QuietLogger,
-            "post_worker_init": _let_waiting_requests_go,
+            "post_worker_init": _begin_process,
+            "child_exit": _forget_figures,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -67,13 +74,28 @@ class Server(BaseApplication):
         return create_app(make_services(self._settings))
 
 
-def _let_waiting_requests_go(worker: Any) -> None:
+def _begin_process(worker: Any) -> None:
+    services: Services = worker.wsgi.extensions["services"]
+    threading.Thread(target=_sample_pool, args=(services,), name="pool sampler", daemon=True).start()
+    _let_waiting_requests_go(services)
+
+
+def _forget_figures(_server: Any, worker: Any) -> None:
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _sample_pool(services: Services) -> None:
+    while True:
+        POOL_IN_USE.set(services.pool_in_use())
+        time.sleep(SAMPLE_EVERY_S)
+
+
+def _let_waiting_requests_go(services: Services) -> None:
     """On SIGTERM answer 202 to those who wait for an outcome, instead of holding up the stop for them."""
     stop = signal.getsignal(signal.SIGTERM)
-    waiting = worker.wsgi.extensions["services"].waiting
 
     def handle(number: int, frame: FrameType | None) -> None:
-        waiting.close()
+        services.waiting.close()
         if callable(stop):
             stop(number, frame)
 

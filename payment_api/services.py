@@ -23,6 +23,11 @@ class Services:
     waiting: Waiting
     limits: AmountLimits
 
+    def pool_in_use(self) -> int:
+        """Database connections that requests hold at this moment."""
+        engine = self.sessions.kw["bind"]
+        return int(engine.pool.checkedout())
+
 
 def make_services(settings: Settings) -> Services:
     """Everything that the routes need; opens no connection yet."""

@@ -3,6 +3,7 @@
 import threading
 import time
 
+from payment_api.metrics import WAIT_SLOTS
 from shared.database import Sessions, is_database_down
 from shared.models import Payment
 from shared.payments import UNSETTLED
@@ -29,7 +30,8 @@ class Waiting:
         if self._slots is None or not self._slots.acquire(blocking=False):
             return None
         try:
-            return self._wait(payment, wait_s)
+            with WAIT_SLOTS.track_inprogress():
+                return self._wait(payment, wait_s)
         finally:
             self._slots.release()
 

@@ -1,14 +1,18 @@
 """Turn payment-requested events into Celery tasks; the offset moves on only when the task is queued."""
 
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from kombu.exceptions import OperationalError
 
+from payment_worker.metrics import CONSUMED, CONSUMER_LAG, DEAD_LETTERS
 from shared import events
+from shared.health import Pulse
 from shared.kafka import Deliveries
 from shared.payments import Announcement
 from shared.telemetry import get_logger, log_context
@@ -18,6 +22,7 @@ log = get_logger(__name__)
 BATCH = 200
 POLL_S = 0.1
 RETRY_FIRST_S = 0.2
+MEASURE_EVERY_S = 1.0
 RETRY_LAST_S = 5.0
 # So many unreadable messages in a row are no accident: somebody produces something else to our topic.
 MAX_DEAD_IN_A_ROW = 1_000
@@ -41,13 +46,23 @@ class RequestConsumer:
         self._deliveries = deliveries
         self._prefix = topic_prefix
         self._dead_in_a_row = 0
-        consumer.subscribe([topic_prefix + Announcement.PAYMENT_REQUESTED])
+        self._measured = 0.0
+        # Kept by callbacks: asking the consumer blocks while the group is being formed.
+        self._partitions: set[tuple[str, int]] = set()
+        self.pulse = Pulse()
+        consumer.subscribe(
+            [topic_prefix + Announcement.PAYMENT_REQUESTED],
+            on_assign=self._take_on,
+            on_revoke=self._give_up,
+            on_lost=self._give_up,
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Consume until `stop` is set, then leave the group. Raises TooManyDeadLetters."""
         try:
             while not stop.is_set():
                 self.run_once(stop)
+                self._measure()
         finally:
             self._consumer.close()
             self._deliveries.close()
@@ -61,10 +76,35 @@ class RequestConsumer:
             if not self._insist(message, stop):
                 break  # stopped in the middle: the rest is not committed and comes again to another
             offsets[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+            CONSUMED.labels(message.topic()).inc()
             handled += 1
         if offsets:
             self._commit([TopicPartition(*place, offset) for place, offset in offsets.items()])
         return handled
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Ready when the group has given it partitions; a spare beyond their number never is."""
+        partitions = len(self._partitions)
+        return partitions > 0, {"partitions": partitions}
+
+    def _take_on(self, _: Consumer, places: list[TopicPartition]) -> None:
+        self._partitions |= {(place.topic, place.partition) for place in places}
+
+    def _give_up(self, _: Consumer, places: list[TopicPartition]) -> None:
+        self._partitions -= {(place.topic, place.partition) for place in places}
+
+    def _measure(self) -> None:
+        """Note the turn of the loop, and once a second how many messages wait."""
+        self.pulse.beat()
+        if time.monotonic() - self._measured < MEASURE_EVERY_S:
+            return
+        self._measured = time.monotonic()
+        places = [TopicPartition(*place) for place in self._partitions]
+        for place in self._consumer.position(places):
+            # From the last fetch: asking the broker would block.
+            _, high = self._consumer.get_watermark_offsets(place, cached=True)
+            if place.offset >= 0 and high >= 0:
+                CONSUMER_LAG.labels(place.topic, place.partition).set(max(0, high - place.offset))
 
     def _commit(self, offsets: list[TopicPartition]) -> None:
         try:
@@ -127,6 +167,7 @@ class RequestConsumer:
             "dlq_error_message": str(error),
         }
         log.error("message buried", **origin)
+        DEAD_LETTERS.labels(message.topic()).inc()
         headers = [
             *_headers(message),
             *((name, value.encode()) for name, value in origin.items()),

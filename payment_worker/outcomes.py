@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from payment_worker.metrics import OPERATIONS_FINISHED
 from shared import lifecycle
 from shared.gateways import (
     Failed,
@@ -86,6 +87,7 @@ def retry_delay_s(attempt: int) -> float:
 
 
 def _finish(operation: Operation, state: OperationState, ref: str | None, at: datetime) -> None:
+    OPERATIONS_FINISHED.labels(operation.kind, state).inc()
     operation.state = state
     operation.finished_at = at
     operation.next_attempt_at = operation.doubt_since = operation.absent_since = None

@@ -4,19 +4,21 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from payment_worker import outcomes
 from payment_worker.leases import Leases
+from payment_worker.metrics import ATTEMPTS, GATEWAY_SECONDS, OUTCOMES, TAKEOVERS, UNKNOWN_OPERATIONS
 from shared import lifecycle
 from shared.database import Sessions
 from shared.gateways import TERMINAL, Charge, Gateway, Outcome
-from shared.models import Operation, Payment
+from shared.models import Operation, Pause, Payment
 from shared.money import Money
 from shared.payments import OperationState, Status
+from shared.rows import save
 from shared.telemetry import get_logger, log_context
 
 log = get_logger(__name__)
@@ -28,23 +30,30 @@ MAX_ATTEMPTS = 200
 ACTOR = "worker"
 
 _LOCK = (
-    select(Payment, Operation, func.clock_timestamp())
+    select(Payment, Operation, func.clock_timestamp(), exists().where(Pause.kind == Operation.kind))
     .join(Operation, Operation.payment_id == Payment.id)
     .where(Operation.id == bindparam("operation_id"))
     .with_for_update(of=[Payment, Operation])
 )
+_HOLD = (
+    select(func.clock_timestamp())
+    .select_from(Payment)
+    .where(Payment.id == bindparam("payment_id"), Payment.version == bindparam("version"))
+    .with_for_update(of=Payment)
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to carry out one attempt of an operation, and all that the gateway call needs."""
+class Claim(NamedTuple):
+    """The right to carry out one attempt of an operation, with both rows as the claim has left them.
 
-    operation_id: uuid.UUID
-    payment_id: uuid.UUID
+    The rows belong to no session. `known_ref` is set when the gateway has the charge already and only its
+    state is asked.
+    """
+
+    payment: Payment
+    operation: Operation
     attempt: int
-    key: str
-    parameters: dict[str, Any]
-    known_ref: str | None  # set when the gateway has the charge already and only its state is asked
+    known_ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +67,7 @@ class Worker:
     announce_change: Callable[[uuid.UUID], None]
 
     def process(self, operation_id: uuid.UUID, expected_attempt: int) -> Outcome | None:
-        """Carry out one attempt. None when it was not ours to make: finished, claimed or already made.
+        """Carry out one attempt. None when it is not ours to make: finished, claimed, paused or made already.
 
         `expected_attempt` is the number of attempts that the sender knew of, so that a message that
         comes twice or late does nothing.
@@ -67,44 +76,70 @@ class Worker:
             claim = self._claim(session, operation_id, expected_attempt)
         if claim is None:
             return None
-        with log_context(payment_id=claim.payment_id, operation_id=claim.operation_id, attempt=claim.attempt):
-            with self.leases.held(claim.operation_id, claim.attempt):
+        with log_context(payment_id=claim.payment.id, operation_id=operation_id, attempt=claim.attempt):
+            with self.leases.held(operation_id, claim.attempt):
                 outcome = self._ask(claim)
             self.record(claim, outcome)
             log.info("operation attempted", outcome=type(outcome).__name__)
         return outcome
 
     def _ask(self, claim: Claim) -> Outcome:
-        if claim.known_ref:
-            return self.gateway.look_up(claim.known_ref)
-        return self.gateway.charge(claim.parameters, claim.key)
+        operation = claim.operation
+        with GATEWAY_SECONDS.labels(operation.kind).time():
+            if claim.known_ref:
+                outcome = self.gateway.look_up(claim.known_ref)
+            else:
+                outcome = self.gateway.charge(operation.request or {}, operation.gateway_key)
+        OUTCOMES.labels(operation.kind, type(outcome).__name__.lower()).inc()
+        return outcome
 
     def record(self, claim: Claim, outcome: Outcome) -> None:
         """Write down what the gateway said. A stale holder may only supply a terminal outcome."""
+        if not (isinstance(outcome, TERMINAL) and self._record_at_once(claim, outcome)):
+            self._record_anew(claim, outcome)
+        self.announce_change(claim.payment.id)
+
+    def _record_at_once(self, claim: Claim, outcome: Outcome) -> bool:
+        """Record on the rows as they were claimed, without reading them again; False when they have changed.
+
+        Good enough for a terminal outcome only: whatever attempt it comes from, it counts while the
+        operation is open, and finishing an operation always changes the payment's version.
+        """
+        payment = claim.payment
         with self.sessions.begin() as session:
-            payment, operation, at = lock(session, claim.operation_id)
-            stale = operation.attempt != claim.attempt
-            if stale and not isinstance(outcome, TERMINAL):
+            unchanged = {"payment_id": payment.id, "version": payment.version}
+            at = session.connection().execute(_HOLD, unchanged).scalar()
+            if at is None:
+                return False
+            outcomes.record(session, payment, claim.operation, outcome, at)
+            save(session, payment, claim.operation)
+        return True
+
+    def _record_anew(self, claim: Claim, outcome: Outcome) -> None:
+        with self.sessions.begin() as session:
+            payment, operation, at, _ = lock(session, claim.operation.id)
+            if operation.attempt != claim.attempt and not isinstance(outcome, TERMINAL):
                 log.info("an outcome of an overtaken attempt is dropped")
                 return
             outcomes.record(session, payment, operation, outcome, at)
-        self.announce_change(claim.payment_id)
+            save(session, payment, operation)
 
     def _claim(self, session: Session, operation_id: uuid.UUID, expected_attempt: int) -> Claim | None:
         try:
-            payment, operation, at = lock(session, operation_id)
+            payment, operation, at, paused = lock(session, operation_id)
         except LookupError:
+            UNKNOWN_OPERATIONS.inc()
             log.warning("an operation that we do not know was dropped", operation_id=str(operation_id))
             return None
         if not _claimable(operation, expected_attempt, at):
             return None
-        cause = lifecycle.Cause(event="charge sent", actor=ACTOR, at=at, operation=operation)
-        if operation.attempt >= MAX_ATTEMPTS:
-            outcomes.escalate(session, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
+        if paused:
+            log.info("not claimed: an operator has paused its kind", kind=str(operation.kind))
             return None
+        cause = lifecycle.Cause(event="charge sent", actor=ACTOR, at=at, operation=operation)
         known_ref = operation.gateway_ref if operation.state is OperationState.REQUIRES_ACTION else None
-        if not known_ref and operation.first_sent_at and at - operation.first_sent_at > KEY_LIFETIME:
-            outcomes.doubt(session, payment, cause, "the gateway no longer knows the idempotency key")
+        if self._is_hopeless(session, payment, cause, known_ref):
+            save(session, payment, operation)
             return None
         self._begin_attempt(payment, operation, at)
         if payment.status is Status.PENDING:
@@ -112,16 +147,26 @@ class Worker:
         elif not known_ref:
             detail = {"attempt": operation.attempt}
             lifecycle.note(session, payment, replace(cause, event="charge sent again", detail=detail))
-        return Claim(
-            operation.id,
-            payment.id,
-            operation.attempt,
-            operation.gateway_key,
-            operation.request or {},
-            known_ref,
-        )
+        save(session, payment, operation)
+        return Claim(payment, operation, operation.attempt, known_ref)
+
+    def _is_hopeless(
+        self, session: Session, payment: Payment, cause: lifecycle.Cause, known_ref: str | None
+    ) -> bool:
+        """Hand over an operation that another attempt cannot help: to an operator, or to the verification."""
+        operation, at = cause.operation, cause.at
+        if operation.attempt >= MAX_ATTEMPTS:
+            outcomes.escalate(session, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
+            return True
+        if not known_ref and operation.first_sent_at and at - operation.first_sent_at > KEY_LIFETIME:
+            outcomes.doubt(session, payment, cause, "the gateway no longer knows the idempotency key")
+            return True
+        return False
 
     def _begin_attempt(self, payment: Payment, operation: Operation, at: datetime) -> None:
+        ATTEMPTS.labels(operation.kind).inc()
+        if operation.lease_until is not None:
+            TAKEOVERS.labels(operation.kind).inc()
         operation.attempt += 1
         operation.dispatch_count = 0
         operation.lease_until = operation.next_attempt_at = at + timedelta(seconds=self.lease_s)
@@ -133,16 +178,18 @@ class Worker:
         operation.first_sent_at = operation.first_sent_at or at
 
 
-def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation, datetime]:
-    """Lock the operation's payment, then the operation, and read both and the clock.
+def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation, datetime, bool]:
+    """Lock the operation's payment, then the operation; read both, the clock, and whether its kind is paused.
 
     Everybody locks in this order. Both rows are locked, for only a locked row is read as a former holder of
-    the lock has left it. Raises LookupError for an unknown operation.
+    the lock has left it. They are taken out of the session: write them back with `save`. Raises LookupError
+    for an unknown operation.
     """
     row = session.execute(_LOCK, {"operation_id": operation_id}).one_or_none()
     if row is None:
         raise LookupError(operation_id)
-    return row[0], row[1], row[2]
+    session.expunge_all()
+    return row[0], row[1], row[2], row[3]
 
 
 def _claimable(operation: Operation, expected_attempt: int, at: datetime) -> bool:

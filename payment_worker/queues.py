@@ -13,11 +13,13 @@ from shared.settings import Settings
 
 # Names, queues and arguments are a contract between processes of neighbouring releases.
 PROCESS, RECOVER, VERIFY = "payments.process", "payments.recover", "payments.verify"
+PURGE = "payments.purge"
 PAYMENTS_QUEUE, RECOVERY_QUEUE = "payments", "recovery"
 QUEUES = (PAYMENTS_QUEUE, RECOVERY_QUEUE)
 
 RECOVER_EVERY_S = 1.0
 VERIFY_EVERY_S = 15.0
+PURGE_EVERY_S = 3600.0
 # Redelivery by Redis is not what recovers work here, so it stays out of the way: far above any task.
 VISIBILITY_TIMEOUT_S = 3600
 
@@ -46,8 +48,8 @@ def make_celery(settings: Settings) -> Celery:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 15,
-            # A sender hears within a second that Redis is away, and tries again in its own time.
-            "connect_retries_timeout": 1,
+            # A sender hears at once that Redis is away, and tries again in its own time.
+            "max_retries": 0,
         },
         beat_schedule=_schedule(settings),
         enable_utc=True,
@@ -72,7 +74,11 @@ def _schedule(settings: Settings) -> dict[str, Any]:
             # A turn that nobody took in time is worth nothing: the next one comes.
             "options": {"queue": RECOVERY_QUEUE, "expires": 3 * every_s},
         }
-        for name, every_s in ((RECOVER, RECOVER_EVERY_S), (VERIFY, verify_every_s))
+        for name, every_s in (
+            (RECOVER, RECOVER_EVERY_S),
+            (VERIFY, verify_every_s),
+            (PURGE, PURGE_EVERY_S),
+        )
     }
 
 
@@ -84,7 +90,7 @@ def dispatch(app: Celery, operation_id: str, attempt: int, correlation_id: str |
 def run_scheduler(app: Celery, settings: Settings, pulse: Pulse) -> None:
     """Send the periodic tasks until SIGTERM. A second scheduler does no harm: the tasks take locks."""
 
-    class PulsingScheduler(Scheduler):  # type: ignore[misc]
+    class PulsingScheduler(Scheduler):
         """Keeps its schedule in memory: what has to be done next is in PostgreSQL, not in a file."""
 
         def tick(self, *args: Any, **kwargs: Any) -> float:

@@ -8,12 +8,14 @@ from datetime import timedelta
 from sqlalchemy import Float, cast, func, or_, select, update
 
 from payment_worker import outcomes
+from payment_worker.metrics import REDISPATCHED
 from payment_worker.processing import lock
 from shared import lifecycle
 from shared.database import Sessions, try_lock
 from shared.gateways import TERMINAL, Gateway, Outcome, Succeeded
-from shared.models import Operation
+from shared.models import Operation, Pause
 from shared.payments import OPEN_OPERATION
+from shared.rows import save
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -51,6 +53,7 @@ def take_due(sessions: Sessions) -> list[Due]:
             Operation.next_attempt_at <= now,
             Operation.state.in_(OPEN_OPERATION),
             or_(Operation.lease_until.is_(None), Operation.lease_until < now),
+            Operation.kind.not_in(select(Pause.kind)),
         )
         .order_by(Operation.next_attempt_at)
         .limit(BATCH)
@@ -86,6 +89,7 @@ def sweep(sessions: Sessions, queue_depth: Callable[[], int], dispatch: Callable
     for each in due:
         dispatch(each)
     if due:
+        REDISPATCHED.inc(len(due))
         log.info("operations dispatched again", count=len(due))
     return len(due)
 
@@ -132,7 +136,7 @@ def _settle(
     announce_change: Callable[[uuid.UUID], None],
 ) -> bool:
     with sessions.begin() as session:
-        payment, operation, at = lock(session, operation_id)
+        payment, operation, at, _ = lock(session, operation_id)
         if operation.finished_at is not None or operation.doubt_since is None:
             return False
         cause = lifecycle.Cause(event="charge found at the gateway", actor=ACTOR, at=at, operation=operation)
@@ -144,6 +148,7 @@ def _settle(
             operation.absent_since = at
         elif at - operation.absent_since >= timedelta(seconds=verify_absence_s):
             outcomes.renew_key(session, payment, cause)
+        save(session, payment, operation)
         settled = operation.finished_at is not None
     if settled:
         announce_change(payment.id)

@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
 
+from payment_worker.metrics import DELIVERED, LEADS, PARKED
 from shared.database import is_database_down
 from shared.events import Event, InvalidEvent, Message, encode
 from shared.health import Pulse
 from shared.kafka import Deliveries
-from shared.metrics import DELIVERED, LEADS, PARKED
 from shared.models import Outbox
 from shared.payments import Announcement
 from shared.telemetry import get_logger

@@ -1,17 +1,24 @@
 """The tasks: Redis only wakes workers up; PostgreSQL has the truth."""
 
 import uuid
+import warnings
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning
+from sqlalchemy.exc import SQLAlchemyError
 
-from payment_worker import recovery
+from payment_worker import recovery, retention
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
-from payment_worker.queues import PAYMENTS_QUEUE, PROCESS, RECOVER, VERIFY, dispatch, make_celery
-from shared.database import connect, is_database_down, make_sessions
+from payment_worker.queues import PAYMENTS_QUEUE, PROCESS, PURGE, RECOVER, VERIFY, dispatch, make_celery
+from shared.commands.pause import paused
+from shared.database import Sessions, connect, is_database_down, make_sessions
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe import StripeGateway
+from shared.health import HealthServer, Pulse
 from shared.settings import Settings
 from shared.telemetry import get_logger, log_context
 from shared.wakeup import Announcer, connect_redis
@@ -37,7 +44,10 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
         announce_change=Announcer(connect_redis(settings.redis_url)),
     )
     register(app, worker, settings)
+    _serve_health(settings, sessions)
     leases.start()
+    # What runs when the connection to Redis breaks goes on: cancelling a charge in flight would help nobody.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     # Threads: the work is waiting for the gateway. One process then holds one pool of connections.
     celery_worker = app.Worker(
         pool="threads",
@@ -52,6 +62,23 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     leases.stop()
     engine.dispose()
     return int(celery_worker.exitcode or 0)
+
+
+def _serve_health(settings: Settings, sessions: Sessions) -> None:
+    pulse = Pulse()
+
+    def follow_the_loop(sender: Any, **_: object) -> None:
+        sender.timer.call_repeatedly(1.0, pulse.beat)
+
+    signals.worker_ready.connect(follow_the_loop, weak=False)
+    HealthServer("tasks", pulse, lambda: _ready(sessions)).start(settings.host, settings.health_port)
+
+
+def _ready(sessions: Sessions) -> tuple[bool, dict[str, Any]]:
+    try:
+        return True, {"database": "ok", "paused": [str(kind) for kind in paused(sessions)]}
+    except SQLAlchemyError as error:
+        return False, {"database": f"away ({type(error).__name__})"}
 
 
 def register(app: Celery, worker: Worker, settings: Settings) -> None:
@@ -72,6 +99,11 @@ def register(app: Celery, worker: Worker, settings: Settings) -> None:
                 lambda due: dispatch(app, str(due.operation_id), due.attempt, due.correlation_id),
             )
         )
+
+    @app.task(name=PURGE)
+    def purge() -> None:
+        keep = timedelta(days=settings.retention_idempotency_days)
+        _survive(lambda: retention.purge(worker.sessions, keep))
 
     @app.task(name=VERIFY)
     def verify() -> None:

@@ -50,9 +50,7 @@ class HealthServer:
 
     def start(self, host: str, port: int) -> int:
         """Serve in a thread that ends with the process; return the port, a free one for 0."""
-        server = make_server(
-            host, port, self, server_class=_ThreadingServer, handler_class=_QuietHandler
-        )
+        server = make_server(host, port, self, server_class=_ThreadingServer, handler_class=_QuietHandler)
         threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
         log.info("health and metrics are served", url=f"http://{host}:{server.server_port}")
         return server.server_port
@@ -69,7 +67,9 @@ class HealthServer:
     def _healthz(self) -> tuple[HTTPStatus, str, bytes]:
         silent_s = self._pulse.silent_s()
         alive = silent_s < SILENT_AFTER_S
-        return _json(alive, status="ok" if alive else "hangs", process=self._process, silent_s=round(silent_s, 1))
+        return _json(
+            alive, status="ok" if alive else "hangs", process=self._process, silent_s=round(silent_s, 1)
+        )
 
     def _readyz(self) -> tuple[HTTPStatus, str, bytes]:
         ready, facts = self._ready()

@@ -179,7 +179,9 @@ def ensure_topics(settings: KafkaSettings, topics: Mapping[str, int], *, deadlin
 
 def _create(admin: AdminClient, topics: Mapping[str, int]) -> list[str]:
     created = []
-    wanted = [NewTopic(name, num_partitions=count, replication_factor=1) for name, count in topics.items()]
+    wanted = [
+        NewTopic(name, num_partitions=count) for name, count in topics.items()
+    ]  # copies: the broker's default
     for name, future in admin.create_topics(wanted, operation_timeout=ADMIN_TIMEOUT_S).items():
         try:
             future.result(timeout=ADMIN_TIMEOUT_S)

@@ -242,7 +242,7 @@ class Outbox(Table):
 
 
 class Pause(Table):
-    """A kind of operation that an operator has halted: commands are taken, nothing new reaches the gateway."""
+    """A kind of operation that an operator has halted: nothing new of it reaches the gateway."""
 
     __tablename__ = "pause"
     __table_args__ = (CheckConstraint(_one_of("kind", OperationKind), name="kind_known"),)

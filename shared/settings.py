@@ -156,6 +156,9 @@ class Settings:
         "float",
         Range(0.1, 86400),
     )
+    retention_idempotency_days: int = _setting(
+        "how long a client's idempotency keys are kept", 30, "int", Range(1, 3650)
+    )
     amount_minimums: dict[str, int] = _setting(
         "smallest amount by currency in minor units, as JSON; beside the defaults",
         "{}",

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 
 from payment_worker import recovery
 from payment_worker.leases import Leases
-from payment_worker.processing import Claim, Worker
+from payment_worker.processing import Claim, Worker, lock
 from shared.commands.create import CreatePayment, Origin, create_payment
 from shared.database import connect, make_sessions
 from shared.gateways import Charge, Gateway, Outcome
@@ -170,10 +170,9 @@ class Bench:
 
     def claim(self, operation_id: uuid.UUID, attempt: int) -> Claim:
         """Return what the holder of an earlier attempt still has in its hands."""
-        operation = self.operation(operation_id)
-        return Claim(
-            operation_id, operation.payment_id, attempt, operation.gateway_key, operation.request or {}, None
-        )
+        with self.sessions.begin() as session:
+            payment, operation, _, _ = lock(session, operation_id)
+        return Claim(payment, operation, attempt)
 
     def timeline(self, operation_id: uuid.UUID) -> list[TimelineEntry]:
         """Read the payment's history, oldest first."""

@@ -33,6 +33,7 @@ class Endpoints:
     database_url: str
     redis_url: str
     stripe_api_url: str | None
+    health_urls: dict[str, str]  # by process; empty with servers only
 
 
 class RunningStack:

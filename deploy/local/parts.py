@@ -138,8 +138,11 @@ def simulator_part(state: StateFolder, port: Port) -> Part:
     )
 
 
-def service_parts(environment: Mapping[str, str], port: Port) -> list[Part]:
-    """Our own processes, in the order in which they start."""
+WORKERS = ("relay", "consumer", "tasks", "scheduler")
+
+
+def service_parts(environment: Mapping[str, str], port: Port, health: Mapping[str, Port]) -> list[Part]:
+    """Our own processes, in the order in which they start; `health` has a port for each of WORKERS."""
     api = Part(
         name="api",
         argv=lambda: [program("payment-api"), "serve"],
@@ -147,11 +150,17 @@ def service_parts(environment: Mapping[str, str], port: Port) -> list[Part]:
         port=port,
         answers=lambda: _http_ok(port.number, "/healthz"),
     )
-    return [api, *(_worker_part(name, environment) for name in ("relay", "consumer", "tasks", "scheduler"))]
+    return [api, *(_worker_part(name, environment, health[name]) for name in WORKERS)]
 
 
-def _worker_part(name: str, environment: Mapping[str, str]) -> Part:
-    return Part(name=name, argv=lambda: [program("payment-worker"), name], environment=environment)
+def _worker_part(name: str, environment: Mapping[str, str], health: Port) -> Part:
+    return Part(
+        name=name,
+        argv=lambda: [program("payment-worker"), name],
+        environment={**environment, "HEALTH_PORT": str(health.number)},
+        port=health,
+        answers=lambda: _http_ok(health.number, "/healthz"),
+    )
 
 
 def program(name: str) -> str:

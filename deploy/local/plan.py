@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from deploy.local.outside import (
     DEFAULT_PORT,
@@ -13,6 +14,7 @@ from deploy.local.outside import (
     wanted_port,
 )
 from deploy.local.parts import (
+    WORKERS,
     Job,
     Part,
     broker_part,
@@ -35,7 +37,7 @@ class Plan:
     services: list[Part]
     jobs: list[Job]  # for outside parts: run once before the services start
     postgres: Postgres | None
-    endpoints: dict[str, str | None]
+    endpoints: dict[str, Any]
     notes: list[str]
 
 
@@ -44,6 +46,7 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
     outside = outside_parts()
     notes: list[str] = []
     ports = _ports(outside)
+    health = {} if only_servers else {name: any_free() for name in WORKERS}
     if not only_servers:
         ports["api"] = _api_port(notes)
     postgres = Postgres(state, ports["postgres"].number) if "postgres" in ports else None
@@ -53,12 +56,18 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
     _note_host(notes)
     return Plan(
         servers=_servers(state, ports, postgres, jobs),
-        services=[] if only_servers else service_parts(environment, ports["api"]),
+        services=[] if only_servers else service_parts(environment, ports["api"], health),
         jobs=[job for part, job in jobs.items() if part not in ports],
         postgres=postgres,
-        endpoints=endpoints,
+        endpoints={**endpoints, "health_urls": _health_urls(ports, health)},
         notes=notes,
     )
+
+
+def _health_urls(ports: dict[str, Port], health: dict[str, Port]) -> dict[str, str]:
+    """Where each of our processes serves /healthz, /readyz and /metrics."""
+    served = {**({"api": ports["api"]} if "api" in ports else {}), **health}
+    return {name: f"http://{LOOPBACK}:{port.number}" for name, port in served.items()}
 
 
 def _ports(outside: Outside) -> dict[str, Port]:
@@ -138,10 +147,23 @@ def _servers(
     if "valkey" in ports:
         parts.append(valkey_part(state, ports["valkey"]))
     if "broker" in ports:
-        parts.append(broker_part(state, ports["broker"], own_jobs.get("broker", [])))
+        parts.append(_broker_part(state, ports["broker"], own_jobs.get("broker", [])))
     if "simulator" in ports:
         parts.append(simulator_part(state, ports["simulator"]))
     return parts
+
+
+def _broker_part(state: StateFolder, port: Port, jobs: list[Job]) -> Part:
+    """The broker that BROKER chooses: the embedded one, or Apache Kafka, which needs Java."""
+    chosen = os.environ.get("BROKER") or "embedded"
+    if chosen == "embedded":
+        return broker_part(state, port, jobs)
+    if chosen == "apache":
+        from deploy.kafka.broker import apache_broker_part
+
+        return apache_broker_part(state, port, jobs)
+    message = f"BROKER is {chosen!r}, expected embedded or apache"
+    raise BadSetting(message)
 
 
 def _note_host(notes: list[str]) -> None:

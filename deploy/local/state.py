@@ -119,7 +119,7 @@ class StateFolder:
         """What endpoints.json says; empty while the stack is not ready."""
         return _read_json(self.endpoints_file)
 
-    def write_endpoints(self, endpoints: dict[str, str | None]) -> None:
+    def write_endpoints(self, endpoints: dict[str, Any]) -> None:
         """Say where everything answers. Readable by its owner only: the database URL holds a password."""
         write_private(self.endpoints_file, json.dumps(endpoints, indent=2) + "\n")
 

@@ -66,11 +66,16 @@ class StripeGateway:
     def look_up(self, gateway_ref: str) -> Outcome:
         """Retrieve a PaymentIntent and read how it stands."""
         try:
-            return _outcome(self._call("get", f"{INTENTS}/{gateway_ref}", expand=["latest_charge"]))
+            intent = self._call("get", f"{INTENTS}/{gateway_ref}", expand=["latest_charge"])
         except stripe.StripeError as error:
             outcome = _outcome_of(error)
             # Not finding what we know to be there says something about our account, not about the payment.
             return Misconfigured(reason=outcome.reason) if isinstance(outcome, Failed) else outcome
+        if intent["status"] == "requires_payment_method":
+            # A try has failed, but the customer holds the client secret: until the intent is cancelled
+            # it can still be paid.
+            return Waiting(gateway_ref=gateway_ref, next_action=_next_action(intent))
+        return _outcome(intent)
 
     def _call(self, method: str, path: str, **parameters: Any) -> dict[str, Any]:
         """Call and return the answer as it came: making it the SDK's objects would cost as much again."""

@@ -161,16 +161,24 @@ def test_a_passed_authentication_is_found_and_recorded(bench: Bench) -> None:
     assert_paid_once(bench, operation_id)
 
 
-def test_a_failed_authentication_is_found_and_recorded(bench: Bench) -> None:
-    """The bank did not believe the customer; the payment fails and nothing was taken."""
+def test_a_failed_authentication_leaves_the_payment_payable(bench: Bench) -> None:
+    """The customer holds the client secret: the order is free only when Stripe has cancelled the intent."""
     operation_id = bench.order(payment_method_id="pm_card_authenticationRequired")
     bench.attempt(operation_id)
     authenticate(bench, operation_id, succeed=False)
     bench.make_due(operation_id)
     assert bench.recover() == [operation_id]
     payment = bench.payment(operation_id)
+    assert payment.status is Status.REQUIRES_ACTION
+    assert payment.next_action is not None
+    assert payment.next_action["type"] == "confirm"
+
+    bench.stripe()._client.v1.payment_intents.cancel(str(payment.gateway_ref))
+    bench.make_due(operation_id)
+    assert bench.recover() == [operation_id]
+    payment = bench.payment(operation_id)
     assert (payment.status, payment.next_action) == (Status.FAILED, None)
-    assert payment.error_code == "PAYMENT_INTENT_AUTHENTICATION_FAILURE"
+    assert payment.error_code == "CANCELED"
     assert bench.outbox()[-1].type == "payment-failed"
     assert bench.successes(operation_id) == []
     bench.assert_history_is_whole(operation_id)
@@ -405,7 +413,7 @@ def test_another_amount_than_asked_is_an_operators(bench: Bench) -> None:
     operation_id = bench.order()
     bench.attempt(operation_id, fault="rate_limit")
     claim = bench.claim(operation_id, 1)
-    outcome = bench.gateway.inner.charge({**claim.parameters, "amount": 2600}, "another key")
+    outcome = bench.gateway.inner.charge({**(claim.operation.request or {}), "amount": 2600}, "another key")
     bench.worker.record(claim, outcome)
     assert bench.operation(operation_id).needs_review
     assert bench.payment(operation_id).status is Status.PROCESSING

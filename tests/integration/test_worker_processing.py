@@ -184,7 +184,7 @@ def test_an_overtaken_attempt_may_bring_the_outcome(bench: Bench, fault: str) ->
     stale = bench.claim(operation_id, 1)
 
     def hear_from_the_stale_holder() -> None:
-        outcome = bench.gateway.inner.charge(stale.parameters, stale.key)
+        outcome = bench.gateway.inner.charge(stale.operation.request or {}, stale.operation.gateway_key)
         bench.worker.record(stale, outcome)
         assert bench.payment(operation_id).status is Status.SUCCEEDED
 
@@ -215,7 +215,8 @@ def test_a_second_success_is_flagged(bench: Bench, *, first_fails: bool) -> None
     bench.attempt(operation_id)
     claim = bench.claim(operation_id, 1)
     status = bench.payment(operation_id).status
-    second = bench.gateway.inner.charge({**claim.parameters, "amount": 2500}, f"{claim.key}:other")
+    request = {**(claim.operation.request or {}), "amount": 2500}
+    second = bench.gateway.inner.charge(request, f"{claim.operation.gateway_key}:other")
     assert isinstance(second, Succeeded)
     bench.worker.record(claim, second)
     assert bench.operation(operation_id).needs_review

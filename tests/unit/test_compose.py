@@ -1,5 +1,6 @@
 """Hold compose.yaml and the image against what the processes need and what production forbids."""
 
+import inspect
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import yaml
 from payment_api import cli as api_cli
 from payment_worker import cli as worker_cli
 from shared.gateways.stripe_http import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
-from shared.settings import API_NEEDS, WORKER_NEEDS, Settings, load_settings
+from shared.settings import API_NEEDS, Settings, load_settings
 
 ROOT: Final = Path(__file__).parents[2]
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -22,17 +23,8 @@ SERVICES: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
 
 SERVERS: Final = ("postgres", "valkey", "kafka")
 STEPS: Final = ("migrate", "topics")
-# What each of our processes cannot do without, as its command asks for it.
-NEEDS: Final = {
-    "migrate": ("DATABASE_URL",),
-    "topics": ("KAFKA_BOOTSTRAP_SERVERS",),
-    "api": API_NEEDS,
-    "relay": ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"),
-    "consumer": ("REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"),
-    "tasks": WORKER_NEEDS,
-    "scheduler": ("REDIS_URL",),
-}
-PROCESSES: Final = tuple(name for name in NEEDS if name not in STEPS)
+PROCESSES: Final = ("api", "relay", "consumer", "tasks", "scheduler")
+OURS: Final = (*STEPS, *PROCESSES)
 STRIPE_KEY: Final = "sk_test_of_a_test"
 SECRET: Final = re.compile("PASSWORD|PASSWD|SECRET|TOKEN|KEY|DATABASE_URL|REDIS_URL|KAFKA_CONFIG")
 VARIABLE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -52,6 +44,17 @@ def seconds(duration: str) -> int:
     return int(duration[:-1])
 
 
+def needs(service: str) -> tuple[str, ...]:
+    """Return the settings that the command of one of our processes refuses to start without."""
+    program, command = SERVICES[service]["command"]
+    if program == "payment-api":
+        return {"serve": API_NEEDS, "migrate": ("DATABASE_URL",)}[command]
+    callback = worker_cli.main.commands[command].callback
+    assert callback is not None
+    found: tuple[str, ...] = inspect.getclosurevars(callback).nonlocals["needs"]
+    return found
+
+
 def conditions(service: str) -> dict[str, str]:
     """Return what a service waits for, with each one's condition."""
     return {name: wait["condition"] for name, wait in SERVICES[service].get("depends_on", {}).items()}
@@ -65,15 +68,15 @@ def environment(service: str) -> dict[str, str]:
 
 def test_every_process_is_there_with_a_command_that_exists() -> None:
     """Each command that runs or prepares the service has its service, and the other way round."""
-    assert set(SERVICES) == {*SERVERS, *NEEDS, "simulator"}
+    assert set(SERVICES) == {*SERVERS, *OURS, "simulator"}
     groups = {"payment-api": api_cli.main.commands, "payment-worker": worker_cli.main.commands}
-    for name in NEEDS:
+    for name in OURS:
         program, command = SERVICES[name]["command"]
         assert command in groups[program], name
         assert command == {"api": "serve"}.get(name, name)
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", OURS)
 def test_process_starts_with_these_settings(
     name: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,12 +89,12 @@ def test_process_starts_with_these_settings(
     }
     for variable, value in environment(name).items():
         monkeypatch.setenv(variable, mounted.get(value, value))
-    settings = load_settings(NEEDS[name])
+    settings = load_settings(needs(name))
     assert settings.log_format == "json"
     assert settings.stripe_secret_key == (STRIPE_KEY if name == "tasks" else "")
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", OURS)
 def test_variables_are_ones_that_the_process_reads(name: str) -> None:
     """A misspelt variable would silently set nothing."""
     known = {each.name.upper() for each in fields(Settings)}

@@ -1,0 +1,34 @@
+"""The command group, and how a subcommand gets its settings and logs."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+import click
+
+from shared.settings import BadSettings, load_settings
+from shared.telemetry import configure_logging
+
+
+@click.group()
+def main() -> None:
+    """Drive charges against the gateway and announce their outcomes."""
+
+
+def with_settings(name: str, *needs: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a subcommand the settings and set up its logs; a bad setting ends it at once with status 2."""
+
+    def decorate(body: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(body)
+        def run(**options: object) -> None:
+            try:
+                settings = load_settings(needs)
+            except BadSettings as error:
+                click.echo(f"payment-worker {name} does not start:\n{error}", err=True)
+                sys.exit(2)
+            configure_logging(name, settings.log_level, settings.log_format)
+            body(settings, **options)
+
+        return run
+
+    return decorate

@@ -1,0 +1,100 @@
+"""Figures that are looked up when Prometheus asks: due work, queues, the outbox, what needs a person."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import Float, cast, extract, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from payment_worker.queues import QUEUES
+from shared.database import Sessions
+from shared.models import Operation, Outbox, Pause
+from shared.payments import OperationKind
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+Rows = list[tuple[Any, ...]]
+
+
+class Figures(Collector):
+    """Collects over one connection at each scrape. Every query is on an index of open work only."""
+
+    def __init__(self, sessions: Sessions, client: redis.Redis) -> None:
+        """Nothing is asked until the first scrape."""
+        self._sessions = sessions
+        self._client = client
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield what can be found out; a source that is away leaves its figures out."""
+        for source in (self._database, self._queues):
+            try:
+                yield from source()
+            except (SQLAlchemyError, redis.RedisError) as error:
+                log.warning("figures are missing", error=type(error).__name__)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing before the first scrape: registering must not need a database."""
+        return []
+
+    def _database(self) -> Iterator[GaugeMetricFamily]:
+        with self._sessions() as session:
+
+            def rows(query: Any) -> Rows:
+                return [tuple(row) for row in session.execute(query)]
+
+            yield from _operations(rows)
+            yield from _outbox(rows)
+            yield _paused(rows)
+
+    def _queues(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily("payment_queue_length", "Tasks that wait in Redis", labels=["queue"])
+        for queue in QUEUES:
+            family.add_metric([queue], int(self._client.llen(queue)))
+        yield family
+
+
+def _operations(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
+    open_now = GaugeMetricFamily(
+        "payment_operations_open", "Operations without an outcome", labels=["kind", "state"]
+    )
+    is_open = Operation.finished_at.is_(None)
+    count = select(Operation.kind, Operation.state, func.count()).where(is_open)
+    for kind, state, number in rows(count.group_by(Operation.kind, Operation.state)):
+        open_now.add_metric([kind, state], number)
+    yield open_now
+
+    oldest = GaugeMetricFamily(
+        "payment_oldest_due_seconds",
+        "Age of the oldest due operation: the signal to scale by",
+        labels=["kind"],
+    )
+    age = _seconds_since(func.min(Operation.next_attempt_at))
+    due = select(Operation.kind, age).where(Operation.next_attempt_at <= func.clock_timestamp())
+    for kind, seconds in rows(due.group_by(Operation.kind)):
+        oldest.add_metric([kind], seconds)
+    yield oldest
+
+    [(number,)] = rows(select(func.count()).select_from(Operation).where(Operation.needs_review))
+    yield GaugeMetricFamily("payment_needs_review", "Operations that wait for a person", value=number)
+
+
+def _outbox(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
+    [(depth, age)] = rows(select(func.count(), _seconds_since(func.min(Outbox.created_at))))
+    yield GaugeMetricFamily("payment_outbox_depth", "Events that Kafka has not confirmed", value=depth)
+    yield GaugeMetricFamily("payment_outbox_oldest_seconds", "Age of the oldest of them", value=age or 0)
+
+
+def _paused(rows: Callable[[Any], Rows]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily("payment_paused", "1 for a kind that an operator has halted", labels=["kind"])
+    paused = {kind for (kind,) in rows(select(Pause.kind))}
+    for kind in OperationKind:
+        family.add_metric([kind], int(kind in paused))
+    return family
+
+
+def _seconds_since(moment: Any) -> Any:
+    return cast(extract("epoch", func.clock_timestamp() - moment), Float)

@@ -1,0 +1,26 @@
+"""What the worker's processes count and measure."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared.metrics import LATENCY_BUCKETS_S
+
+# The tasks.
+ATTEMPTS = Counter("payment_attempts", "Claims of operations", ["kind"])
+TAKEOVERS = Counter("payment_lease_takeovers", "Claims of operations whose holder had gone silent", ["kind"])
+OUTCOMES = Counter("payment_gateway_outcomes", "What gateway calls led to", ["kind", "outcome"])
+GATEWAY_SECONDS = Histogram(
+    "payment_gateway_seconds", "Time of a gateway call", ["kind"], buckets=LATENCY_BUCKETS_S
+)
+OPERATIONS_FINISHED = Counter("payment_operations_finished", "Operations with an outcome", ["kind", "state"])
+UNKNOWN_OPERATIONS = Counter("payment_unknown_operations", "Messages that name an operation we do not have")
+REDISPATCHED = Counter("payment_redispatched", "Operations that recovery dispatched again")
+
+# The relay and the consumer.
+LEADS = Gauge("payment_relay_leads", "1 while this relay carries, 0 while it stands by")
+DELIVERED = Counter("payment_events_delivered", "Events that Kafka has confirmed")
+PARKED = Counter("payment_events_parked", "Events that break their own schema")
+CONSUMED = Counter("payment_messages_consumed", "Messages that were handled", ["topic"])
+DEAD_LETTERS = Counter("payment_dead_letters", "Messages that could not be read", ["topic"])
+CONSUMER_LAG = Gauge(
+    "payment_consumer_lag", "Messages that wait in a partition of ours", ["topic", "partition"]
+)
