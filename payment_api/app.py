@@ -1,6 +1,7 @@
 """Make the Flask application: routes, documentation, and one answer to every error."""
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import flask
@@ -16,6 +17,7 @@ from payment_api.metrics import REQUEST_SECONDS, REQUESTS
 from payment_api.openapi import complete
 from payment_api.services import Services
 from shared.telemetry import get_logger, log_context
+from shared.tracing import span
 
 log = get_logger(__name__)
 
@@ -73,8 +75,13 @@ def _serve_assets(app: flask.Flask) -> None:
 def _begin() -> None:
     flask.g.began = time.monotonic()
     begin_request()
-    flask.g.logged = log_context(correlation_id=flask.g.correlation_id)
-    flask.g.logged.__enter__()
+    rule = flask.request.url_rule
+    name = f"{flask.request.method} {rule.rule if rule else 'none'}"
+    flask.g.contexts = ExitStack()
+    flask.g.contexts.enter_context(log_context(correlation_id=flask.g.correlation_id))
+    flask.g.traceparent = flask.g.contexts.enter_context(
+        span(name, flask.g.traceparent, correlation_id=flask.g.correlation_id)
+    )
 
 
 def _end(response: flask.Response) -> flask.Response:
@@ -92,7 +99,7 @@ def _end(response: flask.Response) -> flask.Response:
         status=response.status_code,
         ms=round((time.monotonic() - flask.g.began) * 1000, 1),
     )
-    flask.g.logged.__exit__(None, None, None)
+    flask.g.contexts.close()
     return response
 
 

@@ -17,6 +17,7 @@ from payment_api.metrics import POOL_IN_USE
 from payment_api.services import Services, make_services
 from shared.settings import Settings
 from shared.telemetry import get_logger
+from shared.tracing import configure_tracing
 
 log = get_logger(__name__)
 
@@ -75,6 +76,7 @@ class Server(BaseApplication):
 
 
 def _begin_process(worker: Any) -> None:
+    configure_tracing("api")
     services: Services = worker.wsgi.extensions["services"]
     threading.Thread(target=_sample_pool, args=(services,), name="pool sampler", daemon=True).start()
     _let_waiting_requests_go(services)

@@ -16,6 +16,7 @@ from shared.health import Pulse
 from shared.kafka import Deliveries
 from shared.payments import Announcement
 from shared.telemetry import get_logger, log_context
+from shared.tracing import span
 
 log = get_logger(__name__)
 
@@ -143,8 +144,10 @@ class RequestConsumer:
         except events.InvalidEvent as error:
             return self._bury(message, error)
         self._dead_in_a_row = 0
-        with log_context(
-            payment_id=event.subject, operation_id=operation_id, correlation_id=event.correlation_id
+        ids = {"payment_id": event.subject, "operation_id": operation_id}
+        with (
+            log_context(**ids, correlation_id=event.correlation_id),
+            span("queue", event.traceparent, **ids),
         ):
             try:
                 self._dispatch(operation_id, 0, event.correlation_id)

@@ -20,6 +20,7 @@ from shared.money import Money
 from shared.payments import OperationState, Status
 from shared.rows import save
 from shared.telemetry import get_logger, log_context
+from shared.tracing import span
 
 log = get_logger(__name__)
 
@@ -76,7 +77,8 @@ class Worker:
             claim = self._claim(session, operation_id, expected_attempt)
         if claim is None:
             return None
-        with log_context(payment_id=claim.payment.id, operation_id=operation_id, attempt=claim.attempt):
+        ids = {"payment_id": claim.payment.id, "operation_id": operation_id, "attempt": claim.attempt}
+        with log_context(**ids), span("attempt", claim.operation.traceparent, **ids):
             with self.leases.held(operation_id, claim.attempt):
                 outcome = self._ask(claim)
             self.record(claim, outcome)
@@ -85,7 +87,7 @@ class Worker:
 
     def _ask(self, claim: Claim) -> Outcome:
         operation = claim.operation
-        with GATEWAY_SECONDS.labels(operation.kind).time():
+        with GATEWAY_SECONDS.labels(operation.kind).time(), span("gateway call", None):
             if claim.known_ref:
                 outcome = self.gateway.look_up(claim.known_ref)
             else:

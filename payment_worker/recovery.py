@@ -46,7 +46,8 @@ def take_due(sessions: Sessions) -> list[Due]:
     The turn is pushed out with backoff before the dispatch, so that a backlog is not dispatched over
     and over. Returns nothing while another sweep is at it.
     """
-    now = func.clock_timestamp()
+    # The transaction's time, not the clock's: only a stable value may be looked for in an index.
+    now = func.now()
     due = (
         select(Operation.id)
         .where(

@@ -14,6 +14,7 @@ from shared.kafka import Deliveries
 from shared.models import Outbox
 from shared.payments import Announcement
 from shared.telemetry import get_logger
+from shared.tracing import span
 
 log = get_logger(__name__)
 
@@ -115,7 +116,8 @@ class Relay:
             if row.aggregateid in payments:
                 continue
             try:
-                messages[row.id] = encode(_event(row), self._prefix)
+                with span(f"deliver {row.type}", row.traceparent, payment_id=row.aggregateid) as traceparent:
+                    messages[row.id] = encode(_event(row, traceparent), self._prefix)
             except (InvalidEvent, ValueError) as error:
                 reason = str(error)[:500]
                 # The schema's verdict says all; a stack trace would only say where we are.
@@ -128,7 +130,7 @@ class Relay:
         return messages
 
 
-def _event(row: Any) -> Event:
+def _event(row: Any, traceparent: str | None) -> Event:
     return Event(
         id=row.id,
         type=Announcement(row.type),
@@ -138,5 +140,5 @@ def _event(row: Any) -> Event:
         data=row.payload,
         correlation_id=row.correlation_id,
         causation_id=row.causation_id,
-        traceparent=row.traceparent,
+        traceparent=traceparent,
     )

@@ -37,7 +37,7 @@ def configure_tracing(process: str) -> None:
 
 @contextmanager
 def span(name: str, traceparent: str | None, **attributes: object) -> Iterator[str | None]:
-    """Do the block's work in a span of the trace `traceparent` (W3C), a new one for None.
+    """Do the block's work in a span of the trace `traceparent` (W3C); for None of the span around it.
 
     Yields the traceparent to hand on; with tracing off that is the one that came in.
     """

@@ -8,6 +8,7 @@ import click
 
 from shared.settings import BadSettings, load_settings
 from shared.telemetry import configure_logging
+from shared.tracing import configure_tracing
 
 
 @click.group()
@@ -27,6 +28,7 @@ def with_settings(name: str, *needs: str) -> Callable[[Callable[..., None]], Cal
                 click.echo(f"payment-worker {name} does not start:\n{error}", err=True)
                 sys.exit(2)
             configure_logging(name, settings.log_level, settings.log_format)
+            configure_tracing(name)
             body(settings, **options)
 
         return run

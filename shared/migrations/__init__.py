@@ -1,11 +1,12 @@
 """The schema's history: Alembic revisions, and the one function that brings a database up to date."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from shared.database import driver_url
@@ -14,6 +15,8 @@ from shared.database import driver_url
 LOCK = "payment-service migrations"
 # A migration must not queue behind a long transaction and hold up everyone behind itself.
 TIMEOUTS = "-c lock_timeout=2000"
+TURN_TIMEOUT_S = 60.0  # longer than any revision is to take
+LOOK_EVERY_S = 0.2
 
 
 def config() -> Config:
@@ -40,10 +43,22 @@ def _run(database_url: str, work: Callable[[Config], None]) -> None:
         connect_args={"options": TIMEOUTS, "connect_timeout": 5},
     )
     with engine.connect() as connection:
-        connection.execute(text("SET lock_timeout = '60s'"))
-        connection.execute(select(func.pg_advisory_lock(func.hashtextextended(LOCK, 0))))
-        connection.execute(text("RESET lock_timeout"))
-        connection.commit()
+        _wait_for_turn(connection)
         alembic = config()
         alembic.attributes["connection"] = connection
         work(alembic)
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Let one migrate at a time.
+
+    No transaction is open between two looks: an index that is made concurrently waits for every open one,
+    so that a migration waiting for its turn inside one would be waited for in turn.
+    """
+    until = time.monotonic() + TURN_TIMEOUT_S
+    while not connection.scalar(select(func.pg_try_advisory_lock(func.hashtextextended(LOCK, 0)))):
+        connection.commit()
+        if time.monotonic() > until:
+            raise TimeoutError(f"another migration has not ended within {TURN_TIMEOUT_S:g} s")
+        time.sleep(LOOK_EVERY_S)
+    connection.commit()

@@ -21,7 +21,7 @@ COMMANDS = {
     "payment-worker relay": {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"},
     "payment-worker consumer": {"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"},
     "payment-worker tasks": {"DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY"},
-    "payment-worker scheduler": {"REDIS_URL"},
+    "payment-worker scheduler": {"DATABASE_URL", "REDIS_URL"},
 }
 REFUSED = 2
 CALL_S = 30

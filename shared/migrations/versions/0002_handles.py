@@ -27,16 +27,18 @@ def upgrade() -> None:
             name=op.f("ck_pause_kind_known"),
         ),
         sa.PrimaryKeyConstraint("kind", name=op.f("pk_pause")),
+        if_not_exists=True,  # an earlier run may have stopped after it
     )
     with op.get_context().autocommit_block():
         for name, table, columns, where in INDEXES:
+            # A build that was interrupted leaves an invalid index behind.
+            op.drop_index(name, table, postgresql_concurrently=True, if_exists=True)
             op.create_index(
                 name,
                 table,
                 columns,
                 postgresql_concurrently=True,
                 postgresql_where=sa.text(where) if where else None,
-                # A build that was interrupted leaves an invalid index behind: drop it and run this again.
                 if_not_exists=True,
             )
 
@@ -46,4 +48,4 @@ def downgrade() -> None:
     with op.get_context().autocommit_block():
         for name, table, _, _ in INDEXES:
             op.drop_index(name, table, postgresql_concurrently=True, if_exists=True)
-    op.drop_table("pause")
+    op.drop_table("pause", if_exists=True)
