@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 export STATE_DIR ?= .local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check lock clean
+.PHONY: help demo run test check bench bench-growth lock clean
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.local ## the main job by itself: orders charged end to end, faults included, then an audit
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m deploy.local.demo
@@ -19,6 +19,12 @@ run: $(VENV)/.local ## keep the whole stack up in the foreground (PORT=5004, STA
 
 test: $(VENV)/.checks ## unit, integration and end-to-end tests on the embedded stack, with coverage
 	@exec $(BIN)/python -m tests
+
+bench: $(VENV)/.bench ## measure the whole stack under rising load (bench.json and a picture in STATE_DIR)
+	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.bench $(ARGS)
+
+bench-growth: $(VENV)/.local ## the cost of a payment with up to a million others stored, and every hot plan
+	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.growth $(ARGS)
 
 check: $(VENV)/.checks ## lint, types, layering, lengths, OpenAPI
 	@exec sh .ci/check
@@ -32,6 +38,10 @@ clean: ## remove the virtual environment and the local state
 # One lock file per use, each complete by itself; a target installs only the one it needs.
 $(VENV)/.local: deploy/locks/local.txt pyproject.toml
 	@sh .ci/install local $(VENV)
+	@touch $@
+
+$(VENV)/.bench: deploy/locks/bench.txt pyproject.toml
+	@sh .ci/install bench $(VENV)
 	@touch $@
 
 $(VENV)/.checks: deploy/locks/checks.txt pyproject.toml

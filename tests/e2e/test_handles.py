@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from deploy.local.client import RunningStack, running_stack
-from tests.factories import payment_body
+from tests.factories import as_json, payment_body
 from tests.waiting import wait_until
 
 SOON_S = 30.0
@@ -38,7 +38,10 @@ def operate(stack: RunningStack, *words: str) -> str:
 def pay(stack: RunningStack, prefer: str = "wait=20") -> dict[str, Any]:
     """Send an order and return the payment as the answer shows it."""
     answer = requests.post(
-        f"{stack.endpoints.api_url}/payments", json=payment_body(), headers={"Prefer": prefer}, timeout=60
+        f"{stack.endpoints.api_url}/payments",
+        data=as_json(payment_body()),
+        headers={"Prefer": prefer, "Content-Type": "application/json"},
+        timeout=60,
     )
     assert answer.status_code in {200, 202}, answer.text
     payment: dict[str, Any] = answer.json()["payment"]

@@ -1,7 +1,6 @@
 """Tracing: one trace leads from the HTTP request to the outcome event, through every process."""
 
 import gzip
-import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +12,7 @@ import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from deploy.local.client import running_stack
-from tests.factories import payment_body
+from tests.factories import as_json, payment_body
 from tests.waiting import wait_until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -58,11 +57,11 @@ def test_one_trace_leads_from_the_request_to_the_outcome(
     with running_stack(tmp_path, env=env) as stack:
         answer = requests.post(
             f"{stack.endpoints.api_url}/payments",
-            data=json.dumps(payment_body()),
+            data=as_json(payment_body()),
             headers={"Content-Type": "application/json", "traceparent": f"00-{TRACE}-{PARENT}-01"},
             timeout=SOON_S,
         )
-        assert answer.json()["payment"]["status"] == "succeeded"
+        assert answer.json()["payment"]["status"] == "succeeded", answer.text
 
         def seen() -> set[tuple[str, str]]:
             return {(service, each.name) for service, each in spans if each.trace_id.hex() == TRACE}

@@ -51,7 +51,12 @@ def caller() -> Iterator[ThreadPoolExecutor]:
 
 def test_neither_kafka_nor_stripe_is_needed_to_accept(served_api: ServedApi) -> None:
     """The process was given no Kafka and a gateway where nothing listens: it is ready, and accepts."""
-    assert served_api.get("/readyz").body == {"status": "ready", "database": "ok", "redis": "ok"}
+    assert served_api.get("/readyz").body == {
+        "status": "ready",
+        "database": "ok",
+        "redis": "ok",
+        "paused": [],
+    }
     assert served_api.post_async().status == 202
 
 
