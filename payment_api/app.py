@@ -98,6 +98,8 @@ def _end(response: flask.Response) -> flask.Response:
         route=route,
         status=response.status_code,
         ms=round((time.monotonic() - flask.g.began) * 1000, 1),
+        # What a route found worth telling; one line a request.
+        **flask.g.get("facts", {}),
     )
     flask.g.contexts.close()
     return response

@@ -29,6 +29,7 @@ def make_celery(settings: Settings) -> Celery:
     signals.setup_logging.connect(_keep_logging)
     app = Celery("payments", broker=broker_url(settings.redis_url), set_as_current=False)
     app.conf.update(
+        broker_transport="payment_worker.transport:Transport",
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,

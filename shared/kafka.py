@@ -182,9 +182,10 @@ def _create(admin: AdminClient, topics: Mapping[str, int]) -> list[str]:
     wanted = [
         NewTopic(name, num_partitions=count) for name, count in topics.items()
     ]  # copies: the broker's default
-    for name, future in admin.create_topics(wanted, operation_timeout=ADMIN_TIMEOUT_S).items():
+    answers = admin.create_topics(wanted, operation_timeout=ADMIN_TIMEOUT_S, request_timeout=ADMIN_TIMEOUT_S)
+    for name, future in answers.items():
         try:
-            future.result(timeout=ADMIN_TIMEOUT_S)
+            future.result()
             created.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:

@@ -53,6 +53,9 @@ def configure_logging(process: str, level: str, log_format: str) -> None:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
     logging.captureWarnings(capture=True)
+    # Celery would add two lines to each task; the tasks say themselves what they did.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # The SDK logs each request's parameters at info.
     logging.getLogger("stripe").setLevel(logging.WARNING)
 

@@ -19,9 +19,6 @@ from shared.events import rfc3339
 from shared.models import Payment, TimelineEntry
 from shared.money import Money
 from shared.payments import PAID, InvalidCommand, PaymentNotFound, Status
-from shared.telemetry import get_logger, log_context
-
-log = get_logger(__name__)
 
 OPEN_MESSAGES = {Status.REQUIRES_ACTION: "The customer must act before the payment can go on"}
 STILL_OPEN = "Payment is still processing"
@@ -66,8 +63,7 @@ def post_payment(command: dict[str, Any]) -> flask.Response:
         recovery_after_s=services().settings.recovery_after_s,
         idempotent=idempotent_request(),
     )
-    with log_context(payment_id=created.payment.id):
-        log.info("payment requested", status=str(created.payment.status), replayed=created.replayed)
+    flask.g.facts = {"payment_id": str(created.payment.id), "replayed": created.replayed}
     payment = services().waiting.outcome(created.payment, wanted.wait_s)
     response = _answer(payment or created.payment)
     if wanted.applied and payment:

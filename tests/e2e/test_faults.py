@@ -88,7 +88,7 @@ def test_an_order_can_be_traced_through_every_process(stack: RunningStack, order
     assert response.headers["X-Correlation-Id"] == correlation_id
     payment_id = response.json()["payment"]["id"]
     for part, event in (
-        ("api", "payment requested"),
+        ("api", "request"),
         ("consumer", "task queued"),
         ("tasks", "operation attempted"),
     ):
