@@ -1,11 +1,8 @@
-"""What each outcome of a gateway call means for the operation and its payment. Callers hold the row lock."""
+"""What each outcome of a gateway call means for the operation and its payment. Callers send the writes."""
 
 import random
 from datetime import datetime, timedelta
 
-from sqlalchemy.orm import Session
-
-from payment_worker.metrics import OPERATIONS_FINISHED
 from shared import lifecycle
 from shared.gateways import (
     Failed,
@@ -19,6 +16,7 @@ from shared.gateways import (
 from shared.lifecycle import Cause
 from shared.models import Operation, Payment
 from shared.payments import OperationState, Status
+from shared.rows import Writes
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -28,56 +26,56 @@ LAST_RETRY_S = 900.0  # the long tail: four times an hour until the key's lifeti
 MISCONFIGURED_RETRY_S = 60.0  # an operator has to act first
 
 
-def record(session: Session, payment: Payment, operation: Operation, outcome: Outcome, at: datetime) -> None:
+def record(writes: Writes, payment: Payment, operation: Operation, outcome: Outcome, at: datetime) -> None:
     """Write an outcome to the operation, its payment and the history."""
     ref = getattr(outcome, "gateway_ref", None)
     cause = Cause(event="", actor="worker", at=at, operation=operation, gateway_ref=ref)
     if operation.finished_at is not None:
-        _record_late(session, payment, cause, outcome)
+        _record_late(writes, payment, cause, outcome)
         return
     operation.lease_until = None
     match outcome:
         case Succeeded():
-            _succeed(session, payment, cause, outcome)
+            _succeed(writes, payment, cause, outcome)
         case Failed():
-            _fail(session, payment, cause, outcome)
+            _fail(writes, payment, cause, outcome)
         case Waiting():
-            _wait(session, payment, cause, outcome)
+            _wait(writes, payment, cause, outcome)
         case Transient():
-            _retry(session, payment, cause, f"not carried out: {outcome.reason}")
+            _retry(writes, payment, cause, f"not carried out: {outcome.reason}")
         case Unknown(key_poisoned=True):
-            doubt(session, payment, cause, outcome.reason)
+            doubt(writes, payment, cause, outcome.reason)
         case Unknown():
-            _retry(session, payment, cause, f"outcome unknown: {outcome.reason}")
+            _retry(writes, payment, cause, f"outcome unknown: {outcome.reason}")
         case Misconfigured():
-            _misconfigured(session, payment, cause, outcome)
+            _misconfigured(writes, payment, cause, outcome)
 
 
-def doubt(session: Session, payment: Payment, cause: Cause, reason: str) -> None:
+def doubt(writes: Writes, payment: Payment, cause: Cause, reason: str) -> None:
     """Asking again cannot tell what happened: recovery looks for the charge at the gateway instead."""
     operation = cause.operation
     operation.doubt_since = cause.at
     operation.next_attempt_at = operation.lease_until = None
     log.warning("operation in doubt", operation_id=str(operation.id), reason=reason)
-    _note(session, payment, cause, "outcome in doubt", reason)
+    _note(writes, payment, cause, "outcome in doubt", reason)
 
 
-def renew_key(session: Session, payment: Payment, cause: Cause) -> None:
+def renew_key(writes: Writes, payment: Payment, cause: Cause) -> None:
     """After a verified absence: a new attempt under a new key, at once."""
     operation = cause.operation
     operation.key_number += 1
     operation.doubt_since = operation.absent_since = operation.first_sent_at = None
     operation.next_attempt_at = cause.at
-    _note(session, payment, cause, "charge verified absent", f"new idempotency key {operation.gateway_key}")
+    _note(writes, payment, cause, "charge verified absent", f"new idempotency key {operation.gateway_key}")
 
 
-def escalate(session: Session, payment: Payment, cause: Cause, reason: str) -> None:
+def escalate(writes: Writes, payment: Payment, cause: Cause, reason: str) -> None:
     """Give the operation to an operator; nothing more is tried by itself."""
     operation = cause.operation
     operation.needs_review = True
     operation.next_attempt_at = None
     log.error("operation needs review", operation_id=str(operation.id), reason=reason)
-    _note(session, payment, cause, "needs review", reason)
+    _note(writes, payment, cause, "needs review", reason)
 
 
 def retry_delay_s(attempt: int) -> float:
@@ -87,7 +85,6 @@ def retry_delay_s(attempt: int) -> float:
 
 
 def _finish(operation: Operation, state: OperationState, ref: str | None, at: datetime) -> None:
-    OPERATIONS_FINISHED.labels(operation.kind, state).inc()
     operation.state = state
     operation.finished_at = at
     operation.next_attempt_at = operation.doubt_since = operation.absent_since = None
@@ -95,10 +92,10 @@ def _finish(operation: Operation, state: OperationState, ref: str | None, at: da
     operation.gateway_ref = ref or operation.gateway_ref
 
 
-def _succeed(session: Session, payment: Payment, cause: Cause, outcome: Succeeded) -> None:
+def _succeed(writes: Writes, payment: Payment, cause: Cause, outcome: Succeeded) -> None:
     captured_minor = outcome.captured.amount_minor
     if (captured_minor, outcome.captured.currency) != (payment.amount_minor, payment.currency):
-        escalate(session, payment, cause, f"the gateway took {outcome.captured}, another amount than asked")
+        escalate(writes, payment, cause, f"the gateway took {outcome.captured}, another amount than asked")
         return
     _finish(cause.operation, OperationState.SUCCEEDED, outcome.gateway_ref, cause.at)
     cause.operation.outcome = {"transactionId": outcome.transaction_id}
@@ -107,10 +104,10 @@ def _succeed(session: Session, payment: Payment, cause: Cause, outcome: Succeede
     payment.captured_minor = captured_minor
     payment.simulated_response = outcome.simulated_response if payment.is_simulated else None
     payment.next_action = None
-    lifecycle.advance(session, payment, Status.SUCCEEDED, _named(cause, "charge succeeded"))
+    lifecycle.advance(writes, payment, Status.SUCCEEDED, _named(cause, "charge succeeded"))
 
 
-def _fail(session: Session, payment: Payment, cause: Cause, outcome: Failed) -> None:
+def _fail(writes: Writes, payment: Payment, cause: Cause, outcome: Failed) -> None:
     _finish(cause.operation, OperationState.FAILED, outcome.gateway_ref, cause.at)
     cause.operation.outcome = {"errorCode": outcome.error_code, "reason": outcome.reason}
     payment.gateway_ref = outcome.gateway_ref
@@ -118,10 +115,10 @@ def _fail(session: Session, payment: Payment, cause: Cause, outcome: Failed) -> 
     payment.error_message = outcome.message
     payment.failure_reason = outcome.reason
     payment.next_action = None
-    lifecycle.advance(session, payment, Status.FAILED, _named(cause, "charge failed"))
+    lifecycle.advance(writes, payment, Status.FAILED, _named(cause, "charge failed"))
 
 
-def _wait(session: Session, payment: Payment, cause: Cause, outcome: Waiting) -> None:
+def _wait(writes: Writes, payment: Payment, cause: Cause, outcome: Waiting) -> None:
     operation = cause.operation
     operation.state = OperationState.REQUIRES_ACTION
     operation.gateway_ref = payment.gateway_ref = outcome.gateway_ref
@@ -129,24 +126,24 @@ def _wait(session: Session, payment: Payment, cause: Cause, outcome: Waiting) ->
     operation.next_attempt_at = cause.at + timedelta(seconds=retry_delay_s(operation.attempt))
     payment.next_action = outcome.next_action
     if outcome.next_action and payment.status is Status.PROCESSING:
-        lifecycle.advance(session, payment, Status.REQUIRES_ACTION, _named(cause, "customer must act"))
+        lifecycle.advance(writes, payment, Status.REQUIRES_ACTION, _named(cause, "customer must act"))
 
 
-def _retry(session: Session, payment: Payment, cause: Cause, reason: str) -> None:
+def _retry(writes: Writes, payment: Payment, cause: Cause, reason: str) -> None:
     operation = cause.operation
     operation.next_attempt_at = cause.at + timedelta(seconds=retry_delay_s(operation.attempt))
-    _note(session, payment, cause, "charge to be tried again", reason)
+    _note(writes, payment, cause, "charge to be tried again", reason)
 
 
-def _misconfigured(session: Session, payment: Payment, cause: Cause, outcome: Misconfigured) -> None:
+def _misconfigured(writes: Writes, payment: Payment, cause: Cause, outcome: Misconfigured) -> None:
     operation = cause.operation
     operation.needs_review = True
     operation.next_attempt_at = cause.at + timedelta(seconds=MISCONFIGURED_RETRY_S)
     log.error("the gateway rejects our requests; check STRIPE_SECRET_KEY", reason=outcome.reason)
-    _note(session, payment, cause, "gateway misconfigured", outcome.reason)
+    _note(writes, payment, cause, "gateway misconfigured", outcome.reason)
 
 
-def _record_late(session: Session, payment: Payment, cause: Cause, outcome: Outcome) -> None:
+def _record_late(writes: Writes, payment: Payment, cause: Cause, outcome: Outcome) -> None:
     """An outcome of an operation that is finished: the same again is nothing, another is an operator's."""
     operation = cause.operation
     same = (
@@ -160,11 +157,11 @@ def _record_late(session: Session, payment: Payment, cause: Cause, outcome: Outc
     log.error(
         "a second success for a finished operation", operation_id=str(operation.id), ref=outcome.gateway_ref
     )
-    _note(session, payment, cause, "needs review", f"a second success: {outcome.transaction_id}")
+    _note(writes, payment, cause, "needs review", f"a second success: {outcome.transaction_id}")
 
 
-def _note(session: Session, payment: Payment, cause: Cause, event: str, reason: str) -> None:
-    lifecycle.note(session, payment, _named(cause, event, reason=reason))
+def _note(writes: Writes, payment: Payment, cause: Cause, event: str, reason: str) -> None:
+    lifecycle.note(writes, payment, _named(cause, event, reason=reason))
 
 
 def _named(cause: Cause, event: str, **detail: str) -> Cause:

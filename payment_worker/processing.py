@@ -1,5 +1,6 @@
 """Carry out one operation: claim it, ask the gateway with no transaction open, record the outcome."""
 
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,14 +12,21 @@ from sqlalchemy.orm import Session
 
 from payment_worker import outcomes
 from payment_worker.leases import Leases
-from payment_worker.metrics import ATTEMPTS, GATEWAY_SECONDS, OUTCOMES, TAKEOVERS, UNKNOWN_OPERATIONS
+from payment_worker.metrics import (
+    ATTEMPTS,
+    GATEWAY_SECONDS,
+    OPERATIONS_FINISHED,
+    OUTCOMES,
+    TAKEOVERS,
+    UNKNOWN_OPERATIONS,
+)
 from shared import lifecycle
-from shared.database import Sessions
+from shared.database import Sessions, alone
 from shared.gateways import TERMINAL, Charge, Gateway, Outcome
 from shared.models import Operation, Pause, Payment
 from shared.money import Money
 from shared.payments import OperationState, Status
-from shared.rows import save
+from shared.rows import Writes
 from shared.telemetry import get_logger, log_context
 from shared.tracing import span
 
@@ -36,24 +44,20 @@ _LOCK = (
     .where(Operation.id == bindparam("operation_id"))
     .with_for_update(of=[Payment, Operation])
 )
-_HOLD = (
-    select(func.clock_timestamp())
-    .select_from(Payment)
-    .where(Payment.id == bindparam("payment_id"), Payment.version == bindparam("version"))
-    .with_for_update(of=Payment)
-)
 
 
 class Claim(NamedTuple):
     """The right to carry out one attempt of an operation, with both rows as the claim has left them.
 
-    The rows belong to no session. `known_ref` is set when the gateway has the charge already and only its
-    state is asked.
+    The rows belong to no session. `at` is the database's time of the claim; `known_ref` is set when the
+    gateway has the charge already and only its state is asked.
     """
 
     payment: Payment
     operation: Operation
     attempt: int
+    at: datetime
+    began_s: float  # the monotonic clock at `at`
     known_ref: str | None = None
 
 
@@ -99,6 +103,8 @@ class Worker:
         """Write down what the gateway said. A stale holder may only supply a terminal outcome."""
         if not (isinstance(outcome, TERMINAL) and self._record_at_once(claim, outcome)):
             self._record_anew(claim, outcome)
+        if isinstance(outcome, TERMINAL):
+            OPERATIONS_FINISHED.labels(claim.operation.kind, type(outcome).__name__.lower()).inc()
         self.announce_change(claim.payment.id)
 
     def _record_at_once(self, claim: Claim, outcome: Outcome) -> bool:
@@ -107,15 +113,12 @@ class Worker:
         Good enough for a terminal outcome only: whatever attempt it comes from, it counts while the
         operation is open, and finishing an operation always changes the payment's version.
         """
-        payment = claim.payment
-        with self.sessions.begin() as session:
-            unchanged = {"payment_id": payment.id, "version": payment.version}
-            at = session.connection().execute(_HOLD, unchanged).scalar()
-            if at is None:
-                return False
-            outcomes.record(session, payment, claim.operation, outcome, at)
-            save(session, payment, claim.operation)
-        return True
+        writes = Writes()
+        at = claim.at + timedelta(seconds=time.monotonic() - claim.began_s)
+        outcomes.record(writes, claim.payment, claim.operation, outcome, at)
+        writes.change(claim.payment, claim.operation)
+        with alone(self.sessions) as connection:
+            return writes.send(connection)
 
     def _record_anew(self, claim: Claim, outcome: Outcome) -> None:
         with self.sessions.begin() as session:
@@ -123,8 +126,10 @@ class Worker:
             if operation.attempt != claim.attempt and not isinstance(outcome, TERMINAL):
                 log.info("an outcome of an overtaken attempt is dropped")
                 return
-            outcomes.record(session, payment, operation, outcome, at)
-            save(session, payment, operation)
+            writes = Writes()
+            outcomes.record(writes, payment, operation, outcome, at)
+            writes.change(payment, operation)
+            writes.send(session.connection())
 
     def _claim(self, session: Session, operation_id: uuid.UUID, expected_attempt: int) -> Claim | None:
         try:
@@ -140,28 +145,33 @@ class Worker:
             return None
         cause = lifecycle.Cause(event="charge sent", actor=ACTOR, at=at, operation=operation)
         known_ref = operation.gateway_ref if operation.state is OperationState.REQUIRES_ACTION else None
-        if self._is_hopeless(session, payment, cause, known_ref):
-            save(session, payment, operation)
-            return None
-        self._begin_attempt(payment, operation, at)
-        if payment.status is Status.PENDING:
-            lifecycle.advance(session, payment, Status.PROCESSING, cause)
-        elif not known_ref:
-            detail = {"attempt": operation.attempt}
-            lifecycle.note(session, payment, replace(cause, event="charge sent again", detail=detail))
-        save(session, payment, operation)
-        return Claim(payment, operation, operation.attempt, known_ref)
+        writes = Writes()
+        hopeless = self._is_hopeless(writes, payment, cause, known_ref)
+        if not hopeless:
+            self._begin_attempt(payment, operation, at)
+            if payment.status is Status.PENDING:
+                lifecycle.advance(writes, payment, Status.PROCESSING, cause)
+            elif not known_ref:
+                detail = {"attempt": operation.attempt}
+                lifecycle.note(writes, payment, replace(cause, event="charge sent again", detail=detail))
+        writes.change(payment, operation)
+        writes.send(session.connection())
+        return (
+            None
+            if hopeless
+            else Claim(payment, operation, operation.attempt, at, time.monotonic(), known_ref)
+        )
 
     def _is_hopeless(
-        self, session: Session, payment: Payment, cause: lifecycle.Cause, known_ref: str | None
+        self, writes: Writes, payment: Payment, cause: lifecycle.Cause, known_ref: str | None
     ) -> bool:
         """Hand over an operation that another attempt cannot help: to an operator, or to the verification."""
         operation, at = cause.operation, cause.at
         if operation.attempt >= MAX_ATTEMPTS:
-            outcomes.escalate(session, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
+            outcomes.escalate(writes, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
             return True
         if not known_ref and operation.first_sent_at and at - operation.first_sent_at > KEY_LIFETIME:
-            outcomes.doubt(session, payment, cause, "the gateway no longer knows the idempotency key")
+            outcomes.doubt(writes, payment, cause, "the gateway no longer knows the idempotency key")
             return True
         return False
 
@@ -184,7 +194,7 @@ def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation,
     """Lock the operation's payment, then the operation; read both, the clock, and whether its kind is paused.
 
     Everybody locks in this order. Both rows are locked, for only a locked row is read as a former holder of
-    the lock has left it. They are taken out of the session: write them back with `save`. Raises LookupError
+    the lock has left it. They are taken out of the session: write them back with `Writes`. Raises LookupError
     for an unknown operation.
     """
     row = session.execute(_LOCK, {"operation_id": operation_id}).one_or_none()

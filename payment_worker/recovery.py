@@ -15,7 +15,7 @@ from shared.database import Sessions, try_lock
 from shared.gateways import TERMINAL, Gateway, Outcome, Succeeded
 from shared.models import Operation, Pause
 from shared.payments import OPEN_OPERATION
-from shared.rows import save
+from shared.rows import Writes
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -140,16 +140,18 @@ def _settle(
         payment, operation, at, _ = lock(session, operation_id)
         if operation.finished_at is not None or operation.doubt_since is None:
             return False
+        writes = Writes()
         cause = lifecycle.Cause(event="charge found at the gateway", actor=ACTOR, at=at, operation=operation)
         if seen:
-            lifecycle.note(session, payment, cause)
+            lifecycle.note(writes, payment, cause)
             for each in _by_weight(seen):
-                outcomes.record(session, payment, operation, each, at)
+                outcomes.record(writes, payment, operation, each, at)
         elif operation.absent_since is None:
             operation.absent_since = at
         elif at - operation.absent_since >= timedelta(seconds=verify_absence_s):
-            outcomes.renew_key(session, payment, cause)
-        save(session, payment, operation)
+            outcomes.renew_key(writes, payment, cause)
+        writes.change(payment, operation)
+        writes.send(session.connection())
         settled = operation.finished_at is not None
     if settled:
         announce_change(payment.id)

@@ -2,10 +2,12 @@
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Engine, Select, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, Select, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -85,6 +87,14 @@ def driver_url(database_url: str) -> str:
 def make_sessions(engine: Engine) -> Sessions:
     """Sessions on this engine; objects stay readable after the commit."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def alone(sessions: Sessions) -> Iterator[Connection]:
+    """A connection on which every statement is a transaction of its own, for those who send only one."""
+    engine: Engine = sessions.kw["bind"]
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def is_database_down(error: BaseException) -> bool:

@@ -169,7 +169,7 @@ def ensure_topics(settings: KafkaSettings, topics: Mapping[str, int], *, deadlin
     until = time.monotonic() + deadline_s
     while True:
         try:
-            return _create(admin, topics)
+            return _create(admin, topics, min(ADMIN_TIMEOUT_S, deadline_s))
         except KafkaException as error:
             if time.monotonic() > until:
                 raise
@@ -177,12 +177,11 @@ def ensure_topics(settings: KafkaSettings, topics: Mapping[str, int], *, deadlin
             time.sleep(0.2)
 
 
-def _create(admin: AdminClient, topics: Mapping[str, int]) -> list[str]:
+def _create(admin: AdminClient, topics: Mapping[str, int], timeout_s: float) -> list[str]:
     created = []
-    wanted = [
-        NewTopic(name, num_partitions=count) for name, count in topics.items()
-    ]  # copies: the broker's default
-    answers = admin.create_topics(wanted, operation_timeout=ADMIN_TIMEOUT_S, request_timeout=ADMIN_TIMEOUT_S)
+    # How many copies are kept is the broker's default.
+    wanted = [NewTopic(name, num_partitions=count) for name, count in topics.items()]
+    answers = admin.create_topics(wanted, operation_timeout=timeout_s, request_timeout=timeout_s)
     for name, future in answers.items():
         try:
             future.result()

@@ -4,16 +4,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert
-from sqlalchemy.orm import Session
-
 from shared.announcements import describe
 from shared.database import new_id
-from shared.models import Operation, Outbox, Payment, TimelineEntry, plain
+from shared.models import Operation, Outbox, Payment, TimelineEntry
 from shared.payments import PROCESSED, Announcement, Status, check_transition
-
-_ADD_ENTRY = insert(plain(TimelineEntry))
-_ADD_EVENT = insert(plain(Outbox))
+from shared.rows import Writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +23,16 @@ class Cause:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-def begin(session: Session, payment: Payment, cause: Cause) -> None:
+def begin(writes: Writes, payment: Payment, cause: Cause) -> None:
     """Write the first history row of a new payment and ask the worker for its charge."""
-    _write(session, payment, cause, None, Status.PENDING, Announcement.PAYMENT_REQUESTED)
+    _write(writes, payment, cause, None, Status.PENDING, Announcement.PAYMENT_REQUESTED)
 
 
-def advance(session: Session, payment: Payment, to: Status, cause: Cause) -> None:
+def advance(writes: Writes, payment: Payment, to: Status, cause: Cause) -> None:
     """Set `payment` to status `to`, append its history row and queue the edge's event for Kafka.
 
-    The caller holds the payment's row lock and has set what comes with the status (captured amount,
-    failure fields). Raises IllegalTransition when the table has no such edge; nothing is written then.
+    The caller has set what comes with the status (captured amount, failure fields), and sends `writes`.
+    Raises IllegalTransition when the table has no such edge; nothing is written then.
     """
     announcement = check_transition(payment.status, to)
     was = payment.status
@@ -45,17 +40,17 @@ def advance(session: Session, payment: Payment, to: Status, cause: Cause) -> Non
     payment.version += 1
     if to in PROCESSED and payment.processed_at is None:
         payment.processed_at = cause.at
-    _write(session, payment, cause, was, to, announcement)
+    _write(writes, payment, cause, was, to, announcement)
 
 
-def note(session: Session, payment: Payment, cause: Cause) -> None:
-    """Append a history row for something worth knowing that changes no status. Caller holds the row lock."""
+def note(writes: Writes, payment: Payment, cause: Cause) -> None:
+    """Append a history row for something worth knowing that changes no status."""
     payment.version += 1
-    _write(session, payment, cause, None, None, None)
+    _write(writes, payment, cause, None, None, None)
 
 
 def _write(
-    session: Session,
+    writes: Writes,
     payment: Payment,
     cause: Cause,
     was: Status | None,
@@ -79,13 +74,13 @@ def _write(
         "announced_payload": None,
     }
     if announcement:
-        event = _announce(session, payment, cause, announcement)
+        event = _announce(writes, payment, cause, announcement)
         entry["announced_id"], entry["announced_type"] = event["id"], event["type"]
         entry["announced_payload"] = event["payload"]
-    session.connection().execute(_ADD_ENTRY, entry)
+    writes.add(TimelineEntry, entry)
 
 
-def _announce(session: Session, payment: Payment, cause: Cause, announcement: Announcement) -> dict[str, Any]:
+def _announce(writes: Writes, payment: Payment, cause: Cause, announcement: Announcement) -> dict[str, Any]:
     event: dict[str, Any] = {
         "id": new_id(),
         "aggregatetype": "payment",
@@ -98,5 +93,5 @@ def _announce(session: Session, payment: Payment, cause: Cause, announcement: An
         "traceparent": cause.operation.traceparent,
         "created_at": cause.at,
     }
-    session.connection().execute(_ADD_EVENT, event)
+    writes.add(Outbox, event)
     return event

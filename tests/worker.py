@@ -1,5 +1,6 @@
 """Carry out charges in the test's own process, against the real servers, and read what became of them."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -171,8 +172,8 @@ class Bench:
     def claim(self, operation_id: uuid.UUID, attempt: int) -> Claim:
         """Return what the holder of an earlier attempt still has in its hands."""
         with self.sessions.begin() as session:
-            payment, operation, _, _ = lock(session, operation_id)
-        return Claim(payment, operation, attempt)
+            payment, operation, at, _ = lock(session, operation_id)
+        return Claim(payment, operation, attempt, at, time.monotonic())
 
     def timeline(self, operation_id: uuid.UUID) -> list[TimelineEntry]:
         """Read the payment's history, oldest first."""

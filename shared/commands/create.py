@@ -1,16 +1,15 @@
 """Record a new payment and its charge operation, or return the one that the order already has."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import bindparam, func, inspect, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from shared import lifecycle
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
-from shared.database import Sessions, new_id
-from shared.models import ORDER_IS_LIVE, Operation, Payment, plain
+from shared.database import Sessions, alone, new_id
+from shared.models import Operation, Payment
 from shared.money import Money
 from shared.payments import (
     DEAD,
@@ -21,28 +20,10 @@ from shared.payments import (
     PaymentError,
     Status,
 )
+from shared.rows import Writes
 
 # Each round ends because a competing payment died between our insert and our look; twice is already rare.
 MAX_ROUNDS = 5
-
-_COLUMNS = [
-    (attribute.key, attribute.columns[0])
-    for attribute in inspect(Payment).column_attrs
-    if attribute.key != "created_at"
-]
-# Made once: the database's clock gives the time, and nothing comes back when the order is taken.
-_ADD_PAYMENT = (
-    insert(plain(Payment))
-    .values(
-        {
-            **{column.name: bindparam(column.name) for _, column in _COLUMNS},
-            "created_at": func.clock_timestamp(),
-        }
-    )
-    .on_conflict_do_nothing(index_elements=["order_id"], index_where=ORDER_IS_LIVE)
-    .returning(plain(Payment).c.created_at)
-)
-_ADD_OPERATION = insert(plain(Operation))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,67 +72,88 @@ def create_payment(
     Raises PaymentConflict when the order has a live payment with other facts or a refunded one,
     IdempotencyKeyReused and IdempotencyKeyInUse. Nothing is stored then.
     """
+    new = _New(command, origin, simulated=simulated, recovery_after_s=recovery_after_s)
+    if idempotent is None:
+        with alone(sessions) as connection:
+            return Created(_add_or_find(new, connection, Session(connection)), replayed=False)
     with sessions.begin() as session:
-        if idempotent and (bound := find_bound(session, idempotent)):
+        if bound := find_bound(session, idempotent):
             return Created(bound, replayed=True)
-        payment, is_new = _insert_or_find(session, command, simulated=simulated)
-        if is_new:
-            operation = _charge(session, payment, origin, recovery_after_s)
-            lifecycle.begin(
-                session,
-                payment,
-                lifecycle.Cause(
-                    event="payment requested",
-                    actor=origin.actor,
-                    at=payment.created_at,
-                    operation=operation,
-                ),
-            )
-        if idempotent:
-            bind(session, idempotent, payment)
+        payment = _add_or_find(new, session.connection(), session)
+        bind(session, idempotent, payment)
         return Created(payment, replayed=False)
 
 
-def _insert_or_find(session: Session, command: CreatePayment, *, simulated: bool) -> tuple[Payment, bool]:
+class _New:
+    """The rows of a new payment, as they will be written unless the order has a live one."""
+
+    def __init__(
+        self, command: CreatePayment, origin: Origin, *, simulated: bool, recovery_after_s: float
+    ) -> None:
+        self.command = command
+        at = datetime.now(UTC)
+        self._facts = {
+            "id": new_id(),
+            "order_id": command.order_id,
+            "customer_id": command.customer_id,
+            "reservation_id": command.reservation_id,
+            "amount_minor": command.money.amount_minor,
+            "currency": command.money.currency,
+            "captured_minor": 0,
+            "refunded_minor": 0,
+            "capture_method": CaptureMethod.AUTOMATIC,
+            "payment_method": command.payment_method,
+            "payment_method_id": command.payment_method_id,
+            "off_session": command.off_session,
+            "return_url": command.return_url,
+            "status": Status.PENDING,
+            "version": 1,
+            "is_simulated": simulated,
+            "labels": command.labels,
+            "created_at": at,
+        }
+        charge = {
+            "id": new_id(),
+            "payment_id": self._facts["id"],
+            "kind": OperationKind.CHARGE,
+            "amount_minor": command.money.amount_minor,
+            "state": OperationState.REQUESTED,
+            "attempt": 0,
+            "key_number": 1,
+            "dispatch_count": 0,
+            "needs_review": False,
+            # If the message is lost on its way, recovery finds the operation due.
+            "next_attempt_at": at + timedelta(seconds=recovery_after_s),
+            "correlation_id": origin.correlation_id,
+            "traceparent": origin.traceparent,
+            "created_at": at,
+        }
+        self.payment = Payment(**self._facts)
+        self._writes = Writes()
+        self._writes.add(Payment, self._facts)
+        self._writes.add(Operation, charge)
+        cause = lifecycle.Cause(
+            event="payment requested", actor=origin.actor, at=at, operation=Operation(**charge)
+        )
+        lifecycle.begin(self._writes, self.payment, cause)
+
+    def add(self, connection: Connection) -> bool:
+        """Write them; False when the order has a live payment."""
+        return self._writes.send(connection)
+
+
+def _add_or_find(new: _New, connection: Connection, session: Session) -> Payment:
     for _ in range(MAX_ROUNDS):
-        if payment := _insert(session, command, simulated=simulated):
-            return payment, True
+        if new.add(connection):
+            return new.payment
+        order_id = new.command.order_id
         live = session.scalar(
-            select(Payment).where(Payment.order_id == command.order_id, Payment.status.not_in(DEAD))
+            select(Payment).where(Payment.order_id == order_id, Payment.status.not_in(DEAD))
         )
         if live:
-            _check_same_facts(live, command)
-            return live, False
+            _check_same_facts(live, new.command)
+            return live
     raise PaymentError("The order's payments change too quickly; try again")
-
-
-def _insert(session: Session, command: CreatePayment, *, simulated: bool) -> Payment | None:
-    """Insert unless the order has a live payment; waits for one that is just being inserted."""
-    payment = Payment(
-        id=new_id(),
-        order_id=command.order_id,
-        customer_id=command.customer_id,
-        reservation_id=command.reservation_id,
-        amount_minor=command.money.amount_minor,
-        currency=command.money.currency,
-        captured_minor=0,
-        refunded_minor=0,
-        capture_method=CaptureMethod.AUTOMATIC,
-        payment_method=command.payment_method,
-        payment_method_id=command.payment_method_id,
-        off_session=command.off_session,
-        return_url=command.return_url,
-        status=Status.PENDING,
-        version=1,
-        is_simulated=simulated,
-        labels=command.labels,
-    )
-    values = {column.name: getattr(payment, key) for key, column in _COLUMNS}
-    created_at = session.connection().execute(_ADD_PAYMENT, values).scalar()
-    if created_at is None:
-        return None
-    payment.created_at = created_at
-    return payment
 
 
 def _check_same_facts(live: Payment, command: CreatePayment) -> None:
@@ -164,20 +166,3 @@ def _check_same_facts(live: Payment, command: CreatePayment) -> None:
     )
     if not same:
         raise PaymentConflict("The order already has a payment with another amount, currency or customer")
-
-
-def _charge(session: Session, payment: Payment, origin: Origin, recovery_after_s: float) -> Operation:
-    values = {
-        "id": new_id(),
-        "payment_id": payment.id,
-        "kind": OperationKind.CHARGE,
-        "amount_minor": payment.amount_minor,
-        "state": OperationState.REQUESTED,
-        # If the message is lost on its way, recovery finds the operation due.
-        "next_attempt_at": payment.created_at + timedelta(seconds=recovery_after_s),
-        "correlation_id": origin.correlation_id,
-        "traceparent": origin.traceparent,
-        "created_at": payment.created_at,
-    }
-    session.connection().execute(_ADD_OPERATION, values)
-    return Operation(**values)

@@ -103,7 +103,7 @@ def test_topics_producer_and_consumer_speak_tls_with_a_password(kafka: KafkaSett
     """What is delivered over the secured connection is read over one."""
     assert ensure_topics(kafka, {"secured": 3}, deadline_s=SOON_S) == ["secured"]
     deliveries = Deliveries(kafka, "test")
-    messages = [(number, "secured", b"key", b"%d" % number, []) for number in range(10)]
+    messages: list[Any] = [(number, "secured", b"key", b"%d" % number, []) for number in range(10)]
     assert deliveries.deliver(messages) == set(range(10))
     deliveries.close()
     assert [each.value() for each in read(kafka, "secured", 3, 10)] == [b"%d" % n for n in range(10)]
@@ -123,15 +123,16 @@ def test_who_cannot_prove_itself_is_refused(
     kafka: KafkaSettings, wrong: dict[str, str], tmp_path: Path
 ) -> None:
     """A wrong password, a broker that we do not trust, no TLS at all: nothing is created or delivered."""
+    topic = f"refused-{next(iter(wrong))}"
     if "ssl.ca.location" in wrong:
         wrong = {"ssl.ca.location": str(certify(tmp_path)[1])}
     refused = KafkaSettings(kafka.bootstrap_servers, {**kafka.extra, **wrong})
     with pytest.raises(KafkaException):
-        ensure_topics(refused, {"refused": 1}, deadline_s=0)
+        ensure_topics(refused, {topic: 1}, deadline_s=1)
     deliveries = Deliveries(refused, "test")
     assert deliveries.deliver([(1, "up", b"key", b"refused", [])]) == set()
     deliveries.close()
-    assert ensure_topics(kafka, {"refused": 1}, deadline_s=SOON_S) == ["refused"]
+    assert ensure_topics(kafka, {topic: 1}, deadline_s=SOON_S) == [topic]
 
 
 def test_an_order_is_charged_over_secured_connections(kafka: KafkaSettings, tmp_path: Path) -> None:
