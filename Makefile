@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export STATE_DIR ?= .local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench bench-growth lock clean
+.PHONY: help demo run test test-kafka check bench bench-growth lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ run: $(VENV)/.local ## keep the whole stack up in the foreground (PORT=5004, STA
 
 test: $(VENV)/.checks ## unit, integration and end-to-end tests on the embedded stack, with coverage
 	@exec $(BIN)/python -m tests
+
+test-kafka: $(VENV)/.checks ## integration and end-to-end tests on a real Apache Kafka (needs Java 17, Maven)
+	@exec $(BIN)/python -m tests --apache-kafka
 
 bench: $(VENV)/.bench ## measure the whole stack under rising load (bench.json and a picture in STATE_DIR)
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.bench $(ARGS)

@@ -5,10 +5,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, exists, func, select
+from sqlalchemy.orm import Session, object_session
 
 from payment_worker import outcomes
 from payment_worker.leases import Leases
@@ -38,12 +38,12 @@ KEY_LIFETIME = timedelta(hours=23)
 MAX_ATTEMPTS = 200
 ACTOR = "worker"
 
-_LOCK = (
+_LOOK = (
     select(Payment, Operation, func.clock_timestamp(), exists().where(Pause.kind == Operation.kind))
     .join(Operation, Operation.payment_id == Payment.id)
     .where(Operation.id == bindparam("operation_id"))
-    .with_for_update(of=[Payment, Operation])
 )
+_LOCK = _LOOK.with_for_update(of=[Payment, Operation])
 
 
 class Claim(NamedTuple):
@@ -77,8 +77,8 @@ class Worker:
         `expected_attempt` is the number of attempts that the sender knew of, so that a message that
         comes twice or late does nothing.
         """
-        with self.sessions.begin() as session:
-            claim = self._claim(session, operation_id, expected_attempt)
+        with alone(self.sessions) as connection:
+            claim = self._claim(connection, operation_id, expected_attempt)
         if claim is None:
             return None
         ids = {"payment_id": claim.payment.id, "operation_id": operation_id, "attempt": claim.attempt}
@@ -122,7 +122,7 @@ class Worker:
 
     def _record_anew(self, claim: Claim, outcome: Outcome) -> None:
         with self.sessions.begin() as session:
-            payment, operation, at, _ = lock(session, claim.operation.id)
+            payment, operation, at = lock(session, claim.operation.id)
             if operation.attempt != claim.attempt and not isinstance(outcome, TERMINAL):
                 log.info("an outcome of an overtaken attempt is dropped")
                 return
@@ -131,13 +131,14 @@ class Worker:
             writes.change(payment, operation)
             writes.send(session.connection())
 
-    def _claim(self, session: Session, operation_id: uuid.UUID, expected_attempt: int) -> Claim | None:
-        try:
-            payment, operation, at, paused = lock(session, operation_id)
-        except LookupError:
+    def _claim(self, connection: Connection, operation_id: uuid.UUID, expected_attempt: int) -> Claim | None:
+        """Read without a lock, and write over what was read: of two that race one finds the rows changed."""
+        row = Session(connection).execute(_LOOK, {"operation_id": operation_id}).one_or_none()
+        if row is None:
             UNKNOWN_OPERATIONS.inc()
             log.warning("an operation that we do not know was dropped", operation_id=str(operation_id))
             return None
+        payment, operation, at, paused = _taken_out(row)
         if not _claimable(operation, expected_attempt, at):
             return None
         if paused:
@@ -155,12 +156,9 @@ class Worker:
                 detail = {"attempt": operation.attempt}
                 lifecycle.note(writes, payment, replace(cause, event="charge sent again", detail=detail))
         writes.change(payment, operation)
-        writes.send(session.connection())
-        return (
-            None
-            if hopeless
-            else Claim(payment, operation, operation.attempt, at, time.monotonic(), known_ref)
-        )
+        if not writes.send(connection) or hopeless:
+            return None
+        return Claim(payment, operation, operation.attempt, at, time.monotonic(), known_ref)
 
     def _is_hopeless(
         self, writes: Writes, payment: Payment, cause: lifecycle.Cause, known_ref: str | None
@@ -190,8 +188,8 @@ class Worker:
         operation.first_sent_at = operation.first_sent_at or at
 
 
-def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation, datetime, bool]:
-    """Lock the operation's payment, then the operation; read both, the clock, and whether its kind is paused.
+def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation, datetime]:
+    """Lock the operation's payment, then the operation; read both, and the clock.
 
     Everybody locks in this order. Both rows are locked, for only a locked row is read as a former holder of
     the lock has left it. They are taken out of the session: write them back with `Writes`. Raises LookupError
@@ -200,8 +198,19 @@ def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation,
     row = session.execute(_LOCK, {"operation_id": operation_id}).one_or_none()
     if row is None:
         raise LookupError(operation_id)
-    session.expunge_all()
-    return row[0], row[1], row[2], row[3]
+    payment, operation, at, _ = _taken_out(row)
+    return payment, operation, at
+
+
+Looked = tuple[Payment, Operation, datetime, bool]
+
+
+def _taken_out(row: Any) -> Looked:
+    payment, operation, at, paused = row
+    for each in (payment, operation):
+        if session := object_session(each):
+            session.expunge(each)
+    return payment, operation, at, paused
 
 
 def _claimable(operation: Operation, expected_attempt: int, at: datetime) -> bool:

@@ -137,7 +137,7 @@ def _settle(
     announce_change: Callable[[uuid.UUID], None],
 ) -> bool:
     with sessions.begin() as session:
-        payment, operation, at, _ = lock(session, operation_id)
+        payment, operation, at = lock(session, operation_id)
         if operation.finished_at is not None or operation.doubt_since is None:
             return False
         writes = Writes()

@@ -16,6 +16,10 @@ from shared.models import Operation, Outbox, Payment, TimelineEntry, plain
 Row = Payment | Operation
 Model = type[Payment] | type[Operation] | type[TimelineEntry] | type[Outbox]
 
+# What must still be as it was read for a row to be written.
+READ = "read_"
+GUARDS: dict[Model, tuple[str, ...]] = {Payment: ("version",), Operation: ("attempt", "state")}
+
 
 class Shape(NamedTuple):
     """What a write looks like without its values: enough to make its statement once."""
@@ -43,14 +47,16 @@ class Writes:
     def change(self, *rows: Row) -> None:
         """Update what was changed on rows that belong to no session; once sent they count as unchanged.
 
-        A payment whose version has changed is written only over the version that was read.
+        A payment is written only over the version that was read; an operation alone only over the attempt and
+        the state.
         """
         for row in rows:
             before = instance_state(row).committed_state
             changes = {key: getattr(row, key) for key, old in before.items() if old != getattr(row, key)}
             if changes:
-                guard = {"version": before["version"]} if "version" in changes else {}
-                values = {**changes, "id": row.id, **{f"old_{key}": old for key, old in guard.items()}}
+                guards = GUARDS[type(row)]
+                read = {f"{READ}{key}": before.get(key, getattr(row, key)) for key in guards}
+                values = {**changes, "id": row.id, **read}
                 self._parts.append((Shape(type(row), is_insert=False, keys=tuple(values)), values))
                 self._changed.append((row, changes))
 
@@ -65,7 +71,12 @@ class Writes:
         # The payment first: its row is the one that everything else waits for and depends on.
         parts = sorted(self._parts, key=lambda part: (part[0].model is not Payment, part[0].is_insert))
         shapes = tuple(shape for shape, _ in parts)
-        values = {f"w{n}_{key}": value for n, (_, row) in enumerate(parts) for key, value in row.items()}
+        values = {
+            f"w{n}_{key}": value
+            for n, (_, row) in enumerate(parts)
+            for key, value in row.items()
+            if n == 0 or not key.startswith(READ)
+        }
         if shapes not in _statements:
             _statements[shapes] = _statement(shapes)
         if not connection.execute(_statements[shapes], values).scalar():
@@ -96,8 +107,10 @@ def _columns(shape: Shape, number: int) -> dict[Any, Any]:
 def _update(shape: Shape, number: int) -> Update:
     table = plain(shape.model)
     statement = update(table).where(table.c.id == bindparam(f"w{number}_id", type_=table.c.id.type))
-    if "old_version" in shape.keys:
-        statement = statement.where(table.c.version == bindparam(f"w{number}_old_version"))
+    # Only the first write is guarded; the others depend on it.
+    for key in GUARDS[shape.model] if number == 0 else ():
+        column = table.c[key]
+        statement = statement.where(column == bindparam(f"w{number}_{READ}{key}", type_=column.type))
     return statement.values(_columns(shape, number))
 
 

@@ -1,11 +1,13 @@
 """Run every test on the embedded stack, unit first and end to end last, and report the coverage.
 
 Arguments are passed on to pytest: `python -m tests tests/unit -k money`. The coverage must reach its limit
-only when everything was run.
+only when everything was run. With `--apache-kafka` what uses servers runs on Apache Kafka in place of the
+embedded broker, together with the tests that only it can pass; the coverage is not measured then.
 """
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
@@ -16,19 +18,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = str(ROOT / "pyproject.toml")
 TIERS = ("tests/unit", "tests/integration", "tests/e2e")
+APACHE_KAFKA = "--apache-kafka"
+APACHE_KAFKA_TIERS = ("tests/kafka", "tests/integration", "tests/e2e")
 INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(arguments: list[str]) -> int:
     """Run pytest with `arguments`; return the exit status: 0 only when all passed and enough was covered."""
     os.chdir(ROOT)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    if APACHE_KAFKA in arguments:
+        return on_apache_kafka([each for each in arguments if each != APACHE_KAFKA])
     measured = coverage.Coverage(config_file=CONFIGURATION)
     measured.erase()
     # From here on every Python process that a test starts measures itself too.
     measured.start()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
-    status = pytest.main([*arguments, *([] if names_tests(arguments) else TIERS)])
+    status = run(arguments, TIERS)
     measured.stop()
     if status == pytest.ExitCode.INTERRUPTED:
         measured.erase()
@@ -38,6 +44,20 @@ def main(arguments: list[str]) -> int:
     if status == pytest.ExitCode.OK and not arguments and not covered:
         return 1
     return int(status)
+
+
+def on_apache_kafka(arguments: list[str]) -> int:
+    """Fetch Apache Kafka unless it is there, and run pytest on it; return the exit status."""
+    if subprocess.run([sys.executable, "-m", "deploy.kafka"], check=False).returncode:
+        return 1
+    os.environ["BROKER"] = "apache"  # every stack that a test starts inherits it
+    status = run(arguments, APACHE_KAFKA_TIERS)
+    return INTERRUPTED if status == pytest.ExitCode.INTERRUPTED else int(status)
+
+
+def run(arguments: list[str], tiers: tuple[str, ...]) -> int:
+    """Run pytest on the tests that the arguments name, else on these tiers."""
+    return pytest.main([*arguments, *([] if names_tests(arguments) else tiers)])
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:

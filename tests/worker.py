@@ -172,7 +172,7 @@ class Bench:
     def claim(self, operation_id: uuid.UUID, attempt: int) -> Claim:
         """Return what the holder of an earlier attempt still has in its hands."""
         with self.sessions.begin() as session:
-            payment, operation, at, _ = lock(session, operation_id)
+            payment, operation, at = lock(session, operation_id)
         return Claim(payment, operation, attempt, at, time.monotonic())
 
     def timeline(self, operation_id: uuid.UUID) -> list[TimelineEntry]:
