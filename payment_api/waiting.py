@@ -38,6 +38,7 @@ class Waiting:
     def close(self) -> None:
         """Let every request go with what is known, within a second: the process is about to end."""
         self._closing = True
+        self._listener.stop()
 
     def _wait(self, payment: Payment, wait_s: float) -> Payment:
         until = time.monotonic() + wait_s

@@ -129,6 +129,7 @@ class RequestConsumer:
 
     def _stay(self, pause_s: float) -> None:
         """Remain in the group for a while without taking anything."""
+        self.pulse.beat()
         self._consumer.pause(self._consumer.assignment())
         stray = self._consumer.poll(pause_s)
         if stray is not None and _usable(stray):

@@ -6,7 +6,7 @@ from typing import Any
 import redis
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Float, cast, extract, func, select
+from sqlalchemy import Float, cast, extract, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from payment_worker.queues import QUEUES
@@ -73,11 +73,14 @@ def _operations(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
         labels=["kind"],
     )
     age = _seconds_since(func.min(Operation.next_attempt_at))
-    due = select(Operation.kind, age).where(Operation.next_attempt_at <= func.clock_timestamp())
+    unclaimed = or_(Operation.lease_until.is_(None), Operation.lease_until < func.now())
+    due = select(Operation.kind, age).where(Operation.next_attempt_at <= func.now(), unclaimed)
     for kind, seconds in rows(due.group_by(Operation.kind)):
         oldest.add_metric([kind], seconds)
     yield oldest
 
+    [(number,)] = rows(select(func.count()).select_from(Operation).where(Operation.doubt_since.is_not(None)))
+    yield GaugeMetricFamily("payment_in_doubt", "Operations that are looked for at the gateway", value=number)
     [(number,)] = rows(select(func.count()).select_from(Operation).where(Operation.needs_review))
     yield GaugeMetricFamily("payment_needs_review", "Operations that wait for a person", value=number)
 

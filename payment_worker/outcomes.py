@@ -60,22 +60,29 @@ def doubt(writes: Writes, payment: Payment, cause: Cause, reason: str) -> None:
     _note(writes, payment, cause, "outcome in doubt", reason)
 
 
+def flag(writes: Writes, payment: Payment, cause: Cause, reason: str) -> None:
+    """Show the operation to an operator, while everything goes on as it does."""
+    cause.operation.needs_review = True
+    log.error("operation needs review", operation_id=str(cause.operation.id), reason=reason)
+    _note(writes, payment, cause, "needs review", reason)
+
+
 def renew_key(writes: Writes, payment: Payment, cause: Cause) -> None:
     """After a verified absence: a new attempt under a new key, at once."""
     operation = cause.operation
     operation.key_number += 1
     operation.doubt_since = operation.absent_since = operation.first_sent_at = None
     operation.next_attempt_at = cause.at
+    operation.needs_review = False
     _note(writes, payment, cause, "charge verified absent", f"new idempotency key {operation.gateway_key}")
 
 
 def escalate(writes: Writes, payment: Payment, cause: Cause, reason: str) -> None:
     """Give the operation to an operator; nothing more is tried by itself."""
     operation = cause.operation
-    operation.needs_review = True
-    operation.next_attempt_at = None
-    log.error("operation needs review", operation_id=str(operation.id), reason=reason)
-    _note(writes, payment, cause, "needs review", reason)
+    operation.next_attempt_at = operation.lease_until = None
+    operation.doubt_since = operation.absent_since = None
+    flag(writes, payment, cause, reason)
 
 
 def retry_delay_s(attempt: int) -> float:

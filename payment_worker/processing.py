@@ -21,7 +21,7 @@ from payment_worker.metrics import (
     UNKNOWN_OPERATIONS,
 )
 from shared import lifecycle
-from shared.database import Sessions, alone
+from shared.database import Sessions, alone, is_database_down
 from shared.gateways import TERMINAL, Charge, Gateway, Outcome
 from shared.models import Operation, Pause, Payment
 from shared.money import Money
@@ -37,6 +37,8 @@ KEY_LIFETIME = timedelta(hours=23)
 # A crash loop, or an outcome that never comes, ends here and becomes an operator's.
 MAX_ATTEMPTS = 200
 ACTOR = "worker"
+RECORD_FOR_S = 10.0
+RECORD_AGAIN_S = 0.5
 
 _LOOK = (
     select(Payment, Operation, func.clock_timestamp(), exists().where(Pause.kind == Operation.kind))
@@ -85,7 +87,7 @@ class Worker:
         with log_context(**ids), span("attempt", claim.operation.traceparent, **ids):
             with self.leases.held(operation_id, claim.attempt):
                 outcome = self._ask(claim)
-            self.record(claim, outcome)
+                self._insist_on_recording(claim, outcome)
             log.info("operation attempted", outcome=type(outcome).__name__)
         return outcome
 
@@ -98,6 +100,20 @@ class Worker:
                 outcome = self.gateway.charge(operation.request or {}, operation.gateway_key)
         OUTCOMES.labels(operation.kind, type(outcome).__name__.lower()).inc()
         return outcome
+
+    def _insist_on_recording(self, claim: Claim, outcome: Outcome) -> None:
+        """Record, and wait out a short outage of the database: the answer is in hand only once."""
+        until = time.monotonic() + RECORD_FOR_S
+        while True:
+            try:
+                self.record(claim, outcome)
+            except Exception as error:
+                if not is_database_down(error) or time.monotonic() > until:
+                    raise
+                log.warning("the database is away; the outcome is recorded when it is back")
+                time.sleep(RECORD_AGAIN_S)
+            else:
+                return
 
     def record(self, claim: Claim, outcome: Outcome) -> None:
         """Write down what the gateway said. A stale holder may only supply a terminal outcome."""
@@ -138,6 +154,7 @@ class Worker:
             UNKNOWN_OPERATIONS.inc()
             log.warning("an operation that we do not know was dropped", operation_id=str(operation_id))
             return None
+        began_s = time.monotonic()
         payment, operation, at, paused = _taken_out(row)
         if not _claimable(operation, expected_attempt, at):
             return None
@@ -147,6 +164,7 @@ class Worker:
         cause = lifecycle.Cause(event="charge sent", actor=ACTOR, at=at, operation=operation)
         known_ref = operation.gateway_ref if operation.state is OperationState.REQUIRES_ACTION else None
         writes = Writes()
+        overtakes = operation.lease_until is not None
         hopeless = self._is_hopeless(writes, payment, cause, known_ref)
         if not hopeless:
             self._begin_attempt(payment, operation, at)
@@ -158,14 +176,17 @@ class Worker:
         writes.change(payment, operation)
         if not writes.send(connection) or hopeless:
             return None
-        return Claim(payment, operation, operation.attempt, at, time.monotonic(), known_ref)
+        ATTEMPTS.labels(operation.kind).inc()
+        if overtakes:
+            TAKEOVERS.labels(operation.kind).inc()
+        return Claim(payment, operation, operation.attempt, at, began_s, known_ref)
 
     def _is_hopeless(
         self, writes: Writes, payment: Payment, cause: lifecycle.Cause, known_ref: str | None
     ) -> bool:
         """Hand over an operation that another attempt cannot help: to an operator, or to the verification."""
         operation, at = cause.operation, cause.at
-        if operation.attempt >= MAX_ATTEMPTS:
+        if not known_ref and operation.attempt >= MAX_ATTEMPTS:
             outcomes.escalate(writes, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
             return True
         if not known_ref and operation.first_sent_at and at - operation.first_sent_at > KEY_LIFETIME:
@@ -174,9 +195,6 @@ class Worker:
         return False
 
     def _begin_attempt(self, payment: Payment, operation: Operation, at: datetime) -> None:
-        ATTEMPTS.labels(operation.kind).inc()
-        if operation.lease_until is not None:
-            TAKEOVERS.labels(operation.kind).inc()
         operation.attempt += 1
         operation.dispatch_count = 0
         operation.lease_until = operation.next_attempt_at = at + timedelta(seconds=self.lease_s)

@@ -27,6 +27,7 @@ FIRST_REDISPATCH_S = 5.0
 LAST_REDISPATCH_S = 300.0
 MAX_DOUBLINGS = 10  # more than lead from the first pause to the last
 # The gateway's clock may be behind ours.
+DOUBT_MAY_LAST = timedelta(minutes=30)
 CLOCK_MARGIN = timedelta(minutes=5)
 ACTOR = "recovery"
 
@@ -106,6 +107,7 @@ def verify_doubtful(
     Found: its outcome is adopted. Absent in two looks `verify_absence_s` apart: a new attempt under a
     new key. Raises GatewayUnavailable when the look could not be completed.
     """
+    _flag_old_doubts(sessions, timedelta(seconds=verify_absence_s) + DOUBT_MAY_LAST)
     with sessions() as session:
         query = (
             select(Operation.id, Operation.created_at)
@@ -127,6 +129,25 @@ def verify_doubtful(
         _settle(sessions, uuid.UUID(operation_id), found[operation_id], verify_absence_s, announce_change)
         for operation_id in doubtful
     )
+
+
+def _flag_old_doubts(sessions: Sessions, older_than: timedelta) -> None:
+    """Show an operator what has been in doubt for so long that the looks themselves must be failing."""
+    old = select(Operation.id).where(
+        Operation.doubt_since < func.now() - older_than, Operation.needs_review.is_(False)
+    )
+    with sessions() as session:
+        operation_ids = session.scalars(old.limit(BATCH)).all()
+    for operation_id in operation_ids:
+        with sessions.begin() as session:
+            payment, operation, at = lock(session, operation_id)
+            if operation.doubt_since is None or operation.needs_review:
+                continue
+            writes = Writes()
+            cause = lifecycle.Cause(event="needs review", actor=ACTOR, at=at, operation=operation)
+            outcomes.flag(writes, payment, cause, "in doubt, and the gateway cannot be asked")
+            writes.change(payment, operation)
+            writes.send(session.connection())
 
 
 def _settle(

@@ -1,11 +1,13 @@
 """The tasks: Redis only wakes workers up; PostgreSQL has the truth."""
 
+import threading
 import uuid
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import redis
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
 from sqlalchemy.exc import SQLAlchemyError
@@ -71,7 +73,18 @@ def _serve_health(settings: Settings, sessions: Sessions) -> None:
         sender.timer.call_repeatedly(1.0, pulse.beat)
 
     signals.worker_ready.connect(follow_the_loop, weak=False)
-    HealthServer("tasks", pulse, lambda: _ready(sessions)).start(settings.host, settings.health_port)
+    # While Redis is away Celery does nothing but wait for it.
+    client = connect_redis(settings.redis_url)
+    HealthServer("tasks", pulse, lambda: _ready(sessions), lambda: not _answers(client)).start(
+        settings.host, settings.health_port
+    )
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
 
 
 def _ready(sessions: Sessions) -> tuple[bool, dict[str, Any]]:
@@ -105,13 +118,20 @@ def register(app: Celery, worker: Worker, settings: Settings) -> None:
         keep = timedelta(days=settings.retention_idempotency_days)
         _survive(lambda: retention.purge(worker.sessions, keep))
 
+    looking = threading.Lock()
+
     @app.task(name=VERIFY)
     def verify() -> None:
-        _survive(
-            lambda: recovery.verify_doubtful(
-                worker.sessions, worker.gateway, settings.verify_absence_s, worker.announce_change
+        if not looking.acquire(blocking=False):
+            return  # the last look still goes through a long list
+        try:
+            _survive(
+                lambda: recovery.verify_doubtful(
+                    worker.sessions, worker.gateway, settings.verify_absence_s, worker.announce_change
+                )
             )
-        )
+        finally:
+            looking.release()
 
 
 def _survive(work: Callable[[], object]) -> None:

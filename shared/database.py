@@ -4,7 +4,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import uuid_utils
 from sqlalchemy import Connection, Engine, Select, create_engine, event, func, select
@@ -20,6 +22,8 @@ Sessions = sessionmaker[Session]
 
 CONNECT_TIMEOUT_S = 3
 PING_AFTER_IDLE_S = 1.0
+ASK_TIME_EVERY_S = 60.0
+ID_CLOCKS_S = 3600
 POOL_TIMEOUT_S = 2  # a request that cannot get a connection by then is better told to come back
 # The server ends what a client forgot: nothing here legitimately takes longer.
 SERVER_TIMEOUTS_MS = {
@@ -97,6 +101,23 @@ def alone(sessions: Sessions) -> Iterator[Connection]:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
+def database_now(connection: Connection) -> datetime:
+    """The database's time, which all hosts share; asked for once a minute and counted on from there.
+
+    A host's own clock may be wrong by hours, and what is looked for at the gateway depends on times.
+    """
+    engine = connection.engine
+    at, at_s = _times.get(engine, (None, 0.0))
+    if at is None or time.monotonic() - at_s > ASK_TIME_EVERY_S:
+        at, at_s = connection.scalar(select(func.clock_timestamp())), time.monotonic()
+        _times[engine] = (at, at_s)
+    now: datetime = at + timedelta(seconds=time.monotonic() - at_s)
+    return now
+
+
+_times: WeakKeyDictionary[Engine, tuple[Any, float]] = WeakKeyDictionary()
+
+
 def is_database_down(error: BaseException) -> bool:
     """Whether an error means that the database cannot be reached now, so that trying again may help."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -107,6 +128,12 @@ def is_database_down(error: BaseException) -> bool:
 def new_id() -> uuid.UUID:
     """A UUIDv7: unique, and in order of time."""
     return uuid.UUID(bytes=uuid_utils.uuid7().bytes)
+
+
+def first_id_of(moment: datetime) -> uuid.UUID:
+    """An id that is smaller than every one made since then, on hosts whose clocks are right to an hour."""
+    milliseconds = int((moment.timestamp() - ID_CLOCKS_S) * 1000)
+    return uuid.UUID(int=max(0, min(milliseconds, 2**48 - 1)) << 80)
 
 
 def try_lock(session: Session, *names: str) -> bool:

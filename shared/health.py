@@ -15,7 +15,7 @@ from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-# A loop that waits out an outage still turns every few seconds; silent for longer it hangs.
+# A loop turns every second or so; one that is silent for longer hangs, unless it waits for an outage to end.
 SILENT_AFTER_S = 30.0
 
 Ready = Callable[[], tuple[bool, dict[str, Any]]]
@@ -41,8 +41,15 @@ class Pulse:
 class HealthServer:
     """Answers operators and their tools about one process."""
 
-    def __init__(self, process: str, pulse: Pulse, ready: Ready) -> None:
-        """`ready()` says whether the process can do its work, and facts worth showing."""
+    def __init__(
+        self, process: str, pulse: Pulse, ready: Ready, waits: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`ready()` says whether the process can do its work, and facts worth showing.
+
+        `waits()` is asked when the loop is silent: whether it does nothing but wait for something that is
+        away, for killing the process would mend nothing then.
+        """
+        self._waits = waits
         self._process = process
         self._pulse = pulse
         self._ready = ready
@@ -66,7 +73,7 @@ class HealthServer:
 
     def _healthz(self) -> tuple[HTTPStatus, str, bytes]:
         silent_s = self._pulse.silent_s()
-        alive = silent_s < SILENT_AFTER_S
+        alive = silent_s < SILENT_AFTER_S or self._waits()
         return _json(
             alive, status="ok" if alive else "hangs", process=self._process, silent_s=round(silent_s, 1)
         )

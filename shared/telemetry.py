@@ -26,7 +26,11 @@ def configure_logging(process: str, level: str, log_format: str) -> None:
     ]
     pretty = log_format == "pretty" or (log_format == "auto" and sys.stdout.isatty())
     render: list[Any] = (
-        [_redact, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        [
+            structlog.processors.format_exc_info,
+            _redact,
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
+        ]
         if pretty
         else [structlog.processors.format_exc_info, _redact, structlog.processors.JSONRenderer()]
     )

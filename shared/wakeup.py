@@ -53,6 +53,7 @@ class Listener:
         self._waiting: dict[bytes, list[threading.Event]] = defaultdict(list)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._pause_s = RECONNECT_FIRST_S
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -78,7 +79,6 @@ class Listener:
         self._stopped.set()
 
     def _listen(self) -> None:
-        pause_s = RECONNECT_FIRST_S
         while not self._stopped.is_set():
             try:
                 self._follow()
@@ -86,15 +86,14 @@ class Listener:
                 if self._stopped.is_set():
                     return
                 log.warning("wake-ups are lost, waiting requests poll", error=type(error).__name__)
-                self._stopped.wait(pause_s)
-                pause_s = min(RECONNECT_LAST_S, pause_s * 2)
-            else:
-                pause_s = RECONNECT_FIRST_S
+                self._stopped.wait(self._pause_s)
+                self._pause_s = min(RECONNECT_LAST_S, self._pause_s * 2)
 
     def _follow(self) -> None:
-        """Follow the channel until the connection has been silent for a while, then look that it lives."""
+        """Follow the channel until it breaks or the listener is stopped."""
         with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
             subscription.subscribe(CHANNEL)
+            self._pause_s = RECONNECT_FIRST_S
             while not self._stopped.is_set():
                 message = subscription.get_message(timeout=SOCKET_TIMEOUT_S / 2)
                 if message:

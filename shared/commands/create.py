@@ -1,14 +1,14 @@
 """Record a new payment and its charge operation, or return the one that the order already has."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from shared import lifecycle
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
-from shared.database import Sessions, alone, new_id
+from shared.database import Sessions, alone, database_now, new_id
 from shared.models import Operation, Payment
 from shared.money import Money
 from shared.payments import (
@@ -72,14 +72,20 @@ def create_payment(
     Raises PaymentConflict when the order has a live payment with other facts or a refunded one,
     IdempotencyKeyReused and IdempotencyKeyInUse. Nothing is stored then.
     """
-    new = _New(command, origin, simulated=simulated, recovery_after_s=recovery_after_s)
+
+    def new(connection: Connection) -> _New:
+        due_after = timedelta(seconds=recovery_after_s)
+        return _New(command, origin, database_now(connection), due_after, simulated=simulated)
+
     if idempotent is None:
         with alone(sessions) as connection:
-            return Created(_add_or_find(new, connection, Session(connection)), replayed=False)
+            payment = _add_or_find(new(connection), connection, Session(connection))
+            return Created(payment, replayed=False)
     with sessions.begin() as session:
         if bound := find_bound(session, idempotent):
             return Created(bound, replayed=True)
-        payment = _add_or_find(new, session.connection(), session)
+        connection = session.connection()
+        payment = _add_or_find(new(connection), connection, session)
         bind(session, idempotent, payment)
         return Created(payment, replayed=False)
 
@@ -88,10 +94,15 @@ class _New:
     """The rows of a new payment, as they will be written unless the order has a live one."""
 
     def __init__(
-        self, command: CreatePayment, origin: Origin, *, simulated: bool, recovery_after_s: float
+        self,
+        command: CreatePayment,
+        origin: Origin,
+        at: datetime,
+        due_after: timedelta,
+        *,
+        simulated: bool,
     ) -> None:
         self.command = command
-        at = datetime.now(UTC)
         self._facts = {
             "id": new_id(),
             "order_id": command.order_id,
@@ -123,7 +134,7 @@ class _New:
             "dispatch_count": 0,
             "needs_review": False,
             # If the message is lost on its way, recovery finds the operation due.
-            "next_attempt_at": at + timedelta(seconds=recovery_after_s),
+            "next_attempt_at": at + due_after,
             "correlation_id": origin.correlation_id,
             "traceparent": origin.traceparent,
             "created_at": at,

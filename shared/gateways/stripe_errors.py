@@ -31,6 +31,9 @@ def classify(  # noqa: PLR0911 - a table of cases, one line each
         return Transient(reason=str(code or "rate_limit"))
     if error.get("type") == "idempotency_error" or http_status in MISCONFIGURED:
         return Misconfigured(reason=str(error.get("type") or http_status))
+    if not error.get("type"):
+        # Not Stripe's form: a proxy on the way has answered, and who knows what Stripe did.
+        return Unknown(reason=f"an answer {http_status} that is not the gateway's")
     if (
         http_status == HTTPStatus.PAYMENT_REQUIRED
         or error.get("type") == "card_error"

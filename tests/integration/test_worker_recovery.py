@@ -9,6 +9,7 @@ from kombu.exceptions import OperationalError
 from payment_worker import queues, recovery
 from payment_worker.recovery import LAST_REDISPATCH_S, MAX_QUEUE_DEPTH, Due, sweep, take_due
 from shared.database import try_lock
+from shared.gateways import GatewayUnavailable
 from shared.payments import Status
 from shared.settings import Settings
 from tests.worker import NOT_DUE_S, Bench, make_bench
@@ -137,3 +138,26 @@ def test_a_turn_that_nobody_took_in_time_expires(settings: Settings, name: str) 
     every_s = entry["schedule"].total_seconds()
     assert every_s <= entry["options"]["expires"] <= 5 * every_s
     assert entry["options"]["queue"] == queues.RECOVERY_QUEUE
+
+
+def test_a_doubt_that_lasts_is_shown_to_an_operator(bench: Bench) -> None:
+    """When the looks themselves fail, somebody has to know; once the charge is found the flag goes."""
+    operation_id = bench.order()
+    bench.attempt(operation_id, fault="error_after")
+    bench.make_due(operation_id)
+    bench.recover()
+    assert bench.operation(operation_id).doubt_since is not None
+    bench.change(operation_id, doubt_since=-timedelta(hours=2))
+    bench.gateway.inner = bench.stripe(url="http://127.0.0.1:9")
+    with pytest.raises(GatewayUnavailable):
+        bench.verify()
+    assert bench.operation(operation_id).needs_review
+    assert bench.events(operation_id)[-1] == "needs review"
+    with pytest.raises(GatewayUnavailable):
+        bench.verify()
+    assert bench.events(operation_id).count("needs review") == 1
+
+    bench.gateway.inner = bench.stripe()
+    assert bench.verify() == 1
+    assert not bench.operation(operation_id).needs_review
+    bench.assert_history_is_whole(operation_id)

