@@ -104,20 +104,26 @@ class Worker:
     def _insist_on_recording(self, claim: Claim, outcome: Outcome) -> None:
         """Record, and wait out a short outage of the database: the answer is in hand only once."""
         until = time.monotonic() + RECORD_FOR_S
+        anew = False
         while True:
             try:
-                self.record(claim, outcome)
+                self.record(claim, outcome, anew=anew)
             except Exception as error:
                 if not is_database_down(error) or time.monotonic() > until:
                     raise
                 log.warning("the database is away; the outcome is recorded when it is back")
                 time.sleep(RECORD_AGAIN_S)
+                # The first try has left its marks on the claimed rows, and may even have been committed.
+                anew = True
             else:
                 return
 
-    def record(self, claim: Claim, outcome: Outcome) -> None:
-        """Write down what the gateway said. A stale holder may only supply a terminal outcome."""
-        if not (isinstance(outcome, TERMINAL) and self._record_at_once(claim, outcome)):
+    def record(self, claim: Claim, outcome: Outcome, *, anew: bool = False) -> None:
+        """Write down what the gateway said. A stale holder may only supply a terminal outcome.
+
+        With `anew` the rows are read again; a claim's own rows serve for one try only.
+        """
+        if anew or not (isinstance(outcome, TERMINAL) and self._record_at_once(claim, outcome)):
             self._record_anew(claim, outcome)
         if isinstance(outcome, TERMINAL):
             OPERATIONS_FINISHED.labels(claim.operation.kind, type(outcome).__name__.lower()).inc()

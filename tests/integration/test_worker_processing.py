@@ -250,3 +250,20 @@ def test_the_request_is_frozen_at_the_first_attempt(bench: Bench) -> None:
     assert isinstance(bench.attempt(operation_id), Succeeded)
     assert bench.operation(operation_id).request == frozen
     assert len(bench.simulator.charges(operation_id=str(operation_id))) == 1
+
+
+def test_an_outcome_outlives_connections_that_break_in_the_middle(bench: Bench) -> None:
+    """The answer is in hand only once: it is recorded whole, history and event too, on a new connection."""
+    operation_id = bench.order()
+
+    def break_the_connections() -> None:
+        cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+        with psycopg.connect(bench.settings.database_url) as connection:
+            assert connection.execute(cut + " AND datname = current_database()", [APPLICATION]).fetchall()
+
+    bench.gateway.after.append(break_the_connections)
+    assert isinstance(bench.attempt(operation_id), Succeeded)
+    assert bench.payment(operation_id).status is Status.SUCCEEDED
+    assert bench.events(operation_id) == ["payment requested", "charge sent", "charge succeeded"]
+    assert [row.type for row in bench.outbox()] == ["payment-requested", "payment-succeeded"]
+    bench.assert_history_is_whole(operation_id)
