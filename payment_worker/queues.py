@@ -20,8 +20,6 @@ QUEUES = (PAYMENTS_QUEUE, RECOVERY_QUEUE)
 RECOVER_EVERY_S = 1.0
 VERIFY_EVERY_S = 15.0
 PURGE_EVERY_S = 3600.0
-# Redelivery by Redis is not what recovers work here, so it stays out of the way: far above any task.
-VISIBILITY_TIMEOUT_S = 3600
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -44,7 +42,9 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_pool_limit=4,
         broker_transport_options={
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            # No second copy of running tasks in Redis: what a dead worker had in hand is still due in
+            # PostgreSQL, and recovery finds it sooner than a visibility timeout would end.
+            "ack_emulation": False,
             "socket_timeout": 5,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
