@@ -1,5 +1,6 @@
 """Fetch Apache Kafka with Maven, once, and try it: `python -m deploy.kafka`."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ def main() -> int:
 
 def archive_classes() -> None:
     """Run a broker until it answers, and let Java keep what it has loaded; raises NotInstalled."""
-    draft = CLASSES.with_suffix(".draft")
+    draft = CLASSES.with_suffix(f".{os.getpid()}")  # whole or not there: Java crashes on a part of one
     with tempfile.TemporaryDirectory() as folder, closing(Broker(Path(folder), any_free())) as broker:
         broker.prepare()
         argv = broker.argv(f"-XX:ArchiveClassesAtExit={draft}")
