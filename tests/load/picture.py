@@ -28,7 +28,7 @@ def draw(steps: list[dict[str, Any]], path: Path) -> None:
     axes.set(xlabel="orders per second offered", ylabel="milliseconds", yscale="log", xticks=offered)
     axes.set_title("Latency against load: two cores for everything, gateway p50 120 ms / p99 380 ms")
     axes.grid(visible=True, which="both", alpha=0.25)
-    axes.legend(fontsize="small", ncols=2)
+    axes.legend(fontsize="small", ncols=2, loc="upper left")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
