@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from deploy.local.place import bring_home
@@ -19,6 +20,8 @@ from deploy.local.state import SUPERVISOR, StackIsLive, StateFolder
 RESTART_DELAY_S = 0.2
 GRACE_S = 1.5  # with the kill after it everything is gone well within five seconds
 LOCK_WAIT_S = 0.5
+LATE_LOOKS = 6
+LATE_LOOK_EVERY_S = 0.2
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -72,7 +75,10 @@ def main() -> None:
                 _clear(state, supervisor_pid, run_id)
         except StackIsLive:
             pass  # the next supervisor was quicker: it has ended what its predecessor left
-    kill(marked(run_id))
+    # A child that was caught between its fork and its start shows our mark only a moment later.
+    for _ in range(LATE_LOOKS):
+        kill(marked(run_id))
+        time.sleep(LATE_LOOK_EVERY_S)
 
 
 def _clear(state: StateFolder, supervisor_pid: int, run_id: str) -> None:

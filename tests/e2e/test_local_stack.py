@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import psycopg
@@ -129,7 +130,12 @@ def test_a_killed_watchdog_is_replaced(stack: RunningStack) -> None:
     supervisor = psutil.Process(stack.pid_of("supervisor"))
 
     def watchdogs() -> list[psutil.Process]:
-        return [child for child in supervisor.children() if "deploy.local.watchdog" in child.cmdline()]
+        found = []
+        for child in supervisor.children():
+            with suppress(psutil.Error):  # it ends while we look
+                if "deploy.local.watchdog" in child.cmdline():
+                    found.append(child)
+        return found
 
     (old,) = watchdogs()
     old.kill()
