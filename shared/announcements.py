@@ -5,14 +5,18 @@ from datetime import datetime
 from typing import Any
 
 from shared.events import rfc3339
-from shared.models import Payment
+from shared.models import Operation, Payment
 from shared.money import Money
 from shared.payments import Announcement
 
+Value = Callable[[Payment, Operation, datetime], dict[str, Any]]
 
-def describe(announcement: Announcement, payment: Payment, at: datetime) -> dict[str, Any]:
-    """The value of the event that announces what has just become of `payment`."""
-    return _VALUES[announcement](payment, at)
+
+def describe(
+    announcement: Announcement, payment: Payment, operation: Operation, at: datetime
+) -> dict[str, Any]:
+    """The value of the event that announces what `operation` has just made of `payment`."""
+    return _VALUES[announcement](payment, operation, at)
 
 
 def _money(amount_minor: int, currency: str) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def _ids(payment: Payment) -> dict[str, Any]:
     }
 
 
-def _requested(payment: Payment, at: datetime) -> dict[str, Any]:
+def _requested(payment: Payment, _: Operation, at: datetime) -> dict[str, Any]:
     return {
         "paymentId": str(payment.id),
         "orderId": payment.order_id,
@@ -45,7 +49,23 @@ def _requested(payment: Payment, at: datetime) -> dict[str, Any]:
     }
 
 
-def _succeeded(payment: Payment, at: datetime) -> dict[str, Any]:
+def _further(id_name: str) -> Value:
+    """A request for something to be done to a payment that exists."""
+
+    def value(payment: Payment, operation: Operation, at: datetime) -> dict[str, Any]:
+        return {
+            id_name: str(operation.id),
+            "paymentId": str(payment.id),
+            "orderId": payment.order_id,
+            **_money(operation.amount_minor, payment.currency),
+            "reason": operation.reason,
+            "requestedAt": rfc3339(at),
+        }
+
+    return value
+
+
+def _succeeded(payment: Payment, _: Operation, at: datetime) -> dict[str, Any]:
     return {
         **_ids(payment),
         **_money(payment.captured_minor, payment.currency),
@@ -57,7 +77,7 @@ def _succeeded(payment: Payment, at: datetime) -> dict[str, Any]:
     }
 
 
-def _failed(payment: Payment, at: datetime) -> dict[str, Any]:
+def _failed(payment: Payment, _: Operation, at: datetime) -> dict[str, Any]:
     return {
         **_ids(payment),
         **_money(payment.amount_minor, payment.currency),
@@ -70,8 +90,54 @@ def _failed(payment: Payment, at: datetime) -> dict[str, Any]:
     }
 
 
-_VALUES: dict[Announcement, Callable[[Payment, datetime], dict[str, Any]]] = {
+def _standing(payment: Payment, _: Operation, at: datetime) -> dict[str, Any]:
+    return {
+        **_ids(payment),
+        "cartId": payment.cart_id,
+        **_money(payment.amount_minor, payment.currency),
+        "status": str(payment.status),
+        "occurredAt": rfc3339(at),
+    }
+
+
+def _disputed(payment: Payment, operation: Operation, at: datetime) -> dict[str, Any]:
+    dispute = payment.dispute or {}
+    return {
+        **_standing(payment, operation, at),
+        "disputeId": dispute.get("id"),
+        "disputeReason": dispute.get("reason"),
+        "disputeStatus": dispute.get("status"),
+    }
+
+
+def _refund(payment: Payment, operation: Operation, at: datetime) -> dict[str, Any]:
+    return {
+        "refundId": str(operation.id),
+        "paymentId": str(payment.id),
+        "orderId": payment.order_id,
+        **_money(operation.amount_minor, payment.currency),
+        "processedAt": rfc3339(at),
+    }
+
+
+def _refund_failed(payment: Payment, operation: Operation, at: datetime) -> dict[str, Any]:
+    return {
+        **_refund(payment, operation, at),
+        "reason": (operation.outcome or {}).get("reason") or "unknown",
+    }
+
+
+_VALUES: dict[Announcement, Value] = {
     Announcement.PAYMENT_REQUESTED: _requested,
+    Announcement.CAPTURE_REQUESTED: _further("operationId"),
+    Announcement.CANCEL_REQUESTED: _further("operationId"),
+    Announcement.REFUND_REQUESTED: _further("refundId"),
     Announcement.PAYMENT_SUCCEEDED: _succeeded,
     Announcement.PAYMENT_FAILED: _failed,
+    Announcement.PAYMENT_AUTHORIZED: _standing,
+    Announcement.PAYMENT_CANCELLED: _standing,
+    Announcement.PAYMENT_ACTION_REQUIRED: _standing,
+    Announcement.PAYMENT_DISPUTED: _disputed,
+    Announcement.REFUND_SUCCEEDED: _refund,
+    Announcement.REFUND_FAILED: _refund_failed,
 }

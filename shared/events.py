@@ -45,10 +45,38 @@ def _schema(title: str, properties: dict[str, Any], optional: Iterable[str]) -> 
     }
 
 
+def _further(title: str, id_name: str) -> dict[str, Any]:
+    """A request for something to be done to a payment that exists."""
+    properties = {
+        id_name: _UUID,
+        "paymentId": _UUID,
+        "orderId": _ID_OR_NULL,
+        **_MONEY,
+        "reason": _TEXT_OR_NULL,
+        "requestedAt": _TIME,
+    }
+    return _schema(title, properties, optional={"orderId", "reason"})
+
+
+def _standing(title: str, status: str | None, **more: Any) -> dict[str, Any]:
+    """What has become of a payment."""
+    properties = {
+        **_IDS,
+        "cartId": _ID_OR_NULL,
+        **_MONEY,
+        "status": {"const": status} if status else _TEXT,
+        "occurredAt": _TIME,
+        **more,
+    }
+    return _schema(title, properties, optional={"reservationId", "cartId"})
+
+
+_REFUND = {"refundId": _UUID, "paymentId": _UUID, "orderId": _ID_OR_NULL, **_MONEY, "processedAt": _TIME}
+
 SCHEMAS: Final[Mapping[Announcement, dict[str, Any]]] = MappingProxyType(
     {
         Announcement.PAYMENT_REQUESTED: _schema(
-            "A payment was recorded and waits to be charged",
+            "A payment was recorded and waits to be charged, or held",
             {
                 "paymentId": _UUID,
                 "orderId": _ID_OR_NULL,
@@ -61,6 +89,9 @@ SCHEMAS: Final[Mapping[Announcement, dict[str, Any]]] = MappingProxyType(
             },
             optional={"orderId", "cartId", "customerId", "paymentMethod", "captureMethod"},
         ),
+        Announcement.CAPTURE_REQUESTED: _further("What a payment holds is to be captured", "operationId"),
+        Announcement.CANCEL_REQUESTED: _further("A payment is to be cancelled", "operationId"),
+        Announcement.REFUND_REQUESTED: _further("Money is to be given back", "refundId"),
         Announcement.PAYMENT_SUCCEEDED: _schema(
             "The money was taken",
             {
@@ -87,6 +118,22 @@ SCHEMAS: Final[Mapping[Announcement, dict[str, Any]]] = MappingProxyType(
                 "status": {"const": "failed"},
             },
             optional={"reservationId", "errorMessage"},
+        ),
+        Announcement.PAYMENT_AUTHORIZED: _standing("The money is held", "authorized"),
+        Announcement.PAYMENT_CANCELLED: _standing("The payment was given up", "cancelled"),
+        Announcement.PAYMENT_ACTION_REQUIRED: _standing("The customer must act", "requires_action"),
+        Announcement.PAYMENT_DISPUTED: _standing(
+            "The customer's bank disputes the payment, or the dispute has moved on",
+            None,
+            disputeId=_TEXT,
+            disputeReason=_TEXT,
+            disputeStatus=_TEXT,
+        ),
+        Announcement.REFUND_SUCCEEDED: _schema("Money was given back", _REFUND, optional=()),
+        Announcement.REFUND_FAILED: _schema(
+            "Money could not be given back, now or after it had seemed so",
+            {**_REFUND, "reason": _TEXT},
+            optional=(),
         ),
     }
 )

@@ -7,7 +7,7 @@ from typing import Any
 from shared.announcements import describe
 from shared.database import new_id
 from shared.models import Operation, Outbox, Payment, TimelineEntry
-from shared.payments import PROCESSED, Announcement, Status, check_transition
+from shared.payments import PROCESSED, REQUESTED_BY, Announcement, Status, check_transition
 from shared.rows import Writes
 
 
@@ -24,8 +24,13 @@ class Cause:
 
 
 def begin(writes: Writes, payment: Payment, cause: Cause) -> None:
-    """Write the first history row of a new payment and ask the worker for its charge."""
+    """Write the first history row of a new payment and ask the worker for its charge or hold."""
     _write(writes, payment, cause, None, Status.PENDING, Announcement.PAYMENT_REQUESTED)
+
+
+def request(writes: Writes, payment: Payment, cause: Cause) -> None:
+    """Ask the worker for a further operation, `cause.operation`, whose row the caller adds."""
+    note(writes, payment, cause, REQUESTED_BY[cause.operation.kind])
 
 
 def advance(writes: Writes, payment: Payment, to: Status, cause: Cause) -> None:
@@ -43,10 +48,10 @@ def advance(writes: Writes, payment: Payment, to: Status, cause: Cause) -> None:
     _write(writes, payment, cause, was, to, announcement)
 
 
-def note(writes: Writes, payment: Payment, cause: Cause) -> None:
-    """Append a history row for something worth knowing that changes no status."""
+def note(writes: Writes, payment: Payment, cause: Cause, announcement: Announcement | None = None) -> None:
+    """Append a history row for something worth knowing that changes no status, and announce it if need be."""
     payment.version += 1
-    _write(writes, payment, cause, None, None, None)
+    _write(writes, payment, cause, None, None, announcement)
 
 
 def _write(
@@ -86,7 +91,7 @@ def _announce(writes: Writes, payment: Payment, cause: Cause, announcement: Anno
         "aggregatetype": "payment",
         "aggregateid": payment.id,
         "type": str(announcement),
-        "payload": describe(announcement, payment, cause.at),
+        "payload": describe(announcement, payment, cause.operation, cause.at),
         "sequence": payment.version,
         "correlation_id": cause.operation.correlation_id,
         "causation_id": str(cause.operation.id),

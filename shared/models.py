@@ -28,6 +28,16 @@ ORDER_IS_LIVE = text(f"order_id IS NOT NULL AND {NOT_DEAD}")
 CART_IS_LIVE = text(f"cart_id IS NOT NULL AND {NOT_DEAD}")
 
 
+class InboxState(StrEnum):
+    """What became of a message that another service sent."""
+
+    RECEIVED = "received"  # to be processed, or tried again
+    PROCESSED = "processed"
+    IGNORED = "ignored"  # of a type that means nothing to us
+    UNMATCHED = "unmatched"  # about an object that is not ours
+    FAILED = "failed"  # given up after many tries; an operator may replay it
+
+
 def _stored(members: type[StrEnum]) -> Enum:
     """Members are stored as their text; the CHECK constraints below name those that are allowed."""
     return Enum(
@@ -63,6 +73,7 @@ class Table(DeclarativeBase):
         OperationKind: _stored(OperationKind),
         OperationState: _stored(OperationState),
         CaptureMethod: _stored(CaptureMethod),
+        InboxState: _stored(InboxState),
     }
 
 
@@ -87,12 +98,17 @@ class Payment(Table):
             name="processed_has_time",
         ),
         CheckConstraint("status <> 'succeeded' OR captured_minor > 0", name="succeeded_has_money"),
+        # What is reserved may exceed what is left: a refund in the gateway's dashboard may overtake ours.
+        CheckConstraint(
+            "refund_reserved_minor BETWEEN 0 AND captured_minor", name="reserved_within_captured"
+        ),
         Index("uq_payment_live_order", "order_id", unique=True, postgresql_where=ORDER_IS_LIVE),
         Index("uq_payment_live_cart", "cart_id", unique=True, postgresql_where=CART_IS_LIVE),
         Index("uq_payment_gateway_ref", "gateway_ref", unique=True),
         Index("ix_payment_order_id_id", "order_id", "id"),
         Index("ix_payment_customer_id_id", "customer_id", "id"),
         Index("ix_payment_status_id", "status", "id"),
+        Index("ix_payment_expires_at", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)  # UUIDv7: newest is greatest
@@ -103,6 +119,8 @@ class Payment(Table):
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
     captured_minor: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # Asked for and not yet known to have succeeded or failed.
+    refund_reserved_minor: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     capture_method: Mapped[CaptureMethod]
     payment_method: Mapped[str]
@@ -121,6 +139,11 @@ class Payment(Table):
     next_action: Mapped[dict[str, Any] | None]
     # `metadata` is taken by SQLAlchemy on mapped classes.
     labels: Mapped[dict[str, Any]] = mapped_column("metadata")
+    # id, reason and status in the gateway's words; a dispute is no status of a payment
+    dispute: Mapped[dict[str, Any] | None]
+    cancel_requested_at: Mapped[datetime | None]  # while the outcome was unknown: void or refund it then
+    # When a hold lapses, or when a customer who must act is given up.
+    expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     processed_at: Mapped[datetime | None]
 
@@ -142,6 +165,14 @@ class Operation(Table):
             "payment_id",
             unique=True,
             postgresql_where=text("kind IN ('charge', 'authorize') AND state <> 'failed'"),
+        ),
+        Index(
+            "uq_operation_open_settlement",
+            "payment_id",
+            unique=True,
+            postgresql_where=text(
+                "kind IN ('capture', 'cancel') AND finished_at IS NULL AND target_ref IS NULL"
+            ),
         ),
         Index("ix_operation_payment_id", "payment_id"),
         Index("uq_operation_gateway_ref", "gateway_ref", "kind", unique=True),
@@ -166,7 +197,9 @@ class Operation(Table):
     dispatch_count: Mapped[int] = mapped_column(default=0)  # dispatches by recovery since the last claim
     doubt_since: Mapped[datetime | None]  # asking again cannot tell the outcome; look for it instead
     absent_since: Mapped[datetime | None]  # the first look that found nothing at the gateway
-    gateway_ref: Mapped[str | None]
+    gateway_ref: Mapped[str | None]  # what it made: a PaymentIntent or a refund
+    target_ref: Mapped[str | None]  # a PaymentIntent beside the payment's own, made by a second success
+    reason: Mapped[str | None]
     outcome: Mapped[dict[str, Any] | None]
     needs_review: Mapped[bool] = mapped_column(default=False)
     correlation_id: Mapped[str | None]
@@ -261,5 +294,33 @@ class IdempotencyKey(Table):
     principal: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     request_hash: Mapped[str]
-    payment_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("payment.id"))
+    # What the request made: always one of them.
+    payment_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("payment.id"))
+    operation_id: Mapped[uuid.UUID | None]  # of that payment
+    customer_id: Mapped[uuid.UUID | None]
     created_at: Mapped[datetime]
+
+
+class InboxMessage(Table):
+    """A webhook or a Kafka command, stored once however often it comes."""
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        CheckConstraint(_one_of("state", InboxState), name="state_known"),
+        CheckConstraint("(state = 'received') = (next_attempt_at IS NOT NULL)", name="received_is_due"),
+        Index("ix_inbox_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
+        Index("ix_inbox_open", "state", postgresql_where=text("state IN ('unmatched', 'failed')")),
+        Index("ix_inbox_received_at", "received_at"),
+    )
+
+    source: Mapped[str] = mapped_column(primary_key=True)  # `stripe`, or the topic
+    message_id: Mapped[str] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    payload: Mapped[dict[str, Any] | None]
+    state: Mapped[InboxState]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    next_attempt_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+    payment_id: Mapped[uuid.UUID | None]  # what it was about
+    correlation_id: Mapped[str | None]
+    received_at: Mapped[datetime]

@@ -49,36 +49,57 @@ class Announcement(StrEnum):
     """The event that a change of state announces to other services (also the name of its topic)."""
 
     PAYMENT_REQUESTED = "payment-requested"
+    CAPTURE_REQUESTED = "capture-requested"
+    CANCEL_REQUESTED = "cancel-requested"
+    REFUND_REQUESTED = "refund-requested"
     PAYMENT_SUCCEEDED = "payment-succeeded"
     PAYMENT_FAILED = "payment-failed"
+    PAYMENT_AUTHORIZED = "payment-authorized"
+    PAYMENT_CANCELLED = "payment-cancelled"
+    PAYMENT_ACTION_REQUIRED = "payment-action-required"
+    PAYMENT_DISPUTED = "payment-disputed"
+    REFUND_SUCCEEDED = "refund-succeeded"
+    REFUND_FAILED = "refund-failed"
 
 
 # Every edge a payment may travel, and the event it announces. An edge that is not here does not exist.
 TRANSITIONS: MappingProxyType[tuple[Status, Status], Announcement | None] = MappingProxyType(
     {
         (Status.PENDING, Status.PROCESSING): None,
-        (Status.PENDING, Status.CANCELLED): None,
+        (Status.PENDING, Status.CANCELLED): Announcement.PAYMENT_CANCELLED,
         (Status.PROCESSING, Status.SUCCEEDED): Announcement.PAYMENT_SUCCEEDED,
         (Status.PROCESSING, Status.FAILED): Announcement.PAYMENT_FAILED,
-        (Status.PROCESSING, Status.AUTHORIZED): None,
-        (Status.PROCESSING, Status.REQUIRES_ACTION): None,
+        (Status.PROCESSING, Status.AUTHORIZED): Announcement.PAYMENT_AUTHORIZED,
+        (Status.PROCESSING, Status.REQUIRES_ACTION): Announcement.PAYMENT_ACTION_REQUIRED,
         (Status.REQUIRES_ACTION, Status.PROCESSING): None,
-        (Status.REQUIRES_ACTION, Status.AUTHORIZED): None,
+        (Status.REQUIRES_ACTION, Status.AUTHORIZED): Announcement.PAYMENT_AUTHORIZED,
         (Status.REQUIRES_ACTION, Status.SUCCEEDED): Announcement.PAYMENT_SUCCEEDED,
         (Status.REQUIRES_ACTION, Status.FAILED): Announcement.PAYMENT_FAILED,
-        (Status.REQUIRES_ACTION, Status.CANCELLED): None,
+        (Status.REQUIRES_ACTION, Status.CANCELLED): Announcement.PAYMENT_CANCELLED,
         (Status.AUTHORIZED, Status.SUCCEEDED): Announcement.PAYMENT_SUCCEEDED,
-        (Status.AUTHORIZED, Status.CANCELLED): None,
+        (Status.AUTHORIZED, Status.CANCELLED): Announcement.PAYMENT_CANCELLED,
         (Status.AUTHORIZED, Status.FAILED): Announcement.PAYMENT_FAILED,
-        (Status.SUCCEEDED, Status.PARTIALLY_REFUNDED): None,
-        (Status.SUCCEEDED, Status.REFUNDED): None,
-        (Status.PARTIALLY_REFUNDED, Status.REFUNDED): None,
+        (Status.SUCCEEDED, Status.PARTIALLY_REFUNDED): Announcement.REFUND_SUCCEEDED,
+        (Status.SUCCEEDED, Status.REFUNDED): Announcement.REFUND_SUCCEEDED,
+        (Status.PARTIALLY_REFUNDED, Status.REFUNDED): Announcement.REFUND_SUCCEEDED,
         # A refund that had succeeded may fail later: Stripe's documentation of refunds, "failed refunds".
-        (Status.PARTIALLY_REFUNDED, Status.SUCCEEDED): None,
-        (Status.REFUNDED, Status.PARTIALLY_REFUNDED): None,
-        (Status.REFUNDED, Status.SUCCEEDED): None,
+        (Status.PARTIALLY_REFUNDED, Status.SUCCEEDED): Announcement.REFUND_FAILED,
+        (Status.REFUNDED, Status.PARTIALLY_REFUNDED): Announcement.REFUND_FAILED,
+        (Status.REFUNDED, Status.SUCCEEDED): Announcement.REFUND_FAILED,
     }
 )
+# What asks the worker to carry out an operation; a hold is asked for as a charge is.
+REQUESTED_BY: MappingProxyType[OperationKind, Announcement] = MappingProxyType(
+    {
+        OperationKind.CHARGE: Announcement.PAYMENT_REQUESTED,
+        OperationKind.AUTHORIZE: Announcement.PAYMENT_REQUESTED,
+        OperationKind.CAPTURE: Announcement.CAPTURE_REQUESTED,
+        OperationKind.CANCEL: Announcement.CANCEL_REQUESTED,
+        OperationKind.REFUND: Announcement.REFUND_REQUESTED,
+    }
+)
+# The operation that a payment begins with; its other operations follow up on what this one did.
+PRIMARY = frozenset({OperationKind.CHARGE, OperationKind.AUTHORIZE})
 
 # A payment in one of these no longer stands in the way of a new one for the same order or cart.
 DEAD = frozenset({Status.FAILED, Status.CANCELLED})
@@ -120,6 +141,10 @@ class PaymentConflict(PaymentError):
     """Another payment of the same order, with other facts or already refunded, stands in the way."""
 
 
+class AmountExceeded(PaymentError):
+    """More than is left to capture or to refund."""
+
+
 class IdempotencyKeyInUse(PaymentError):
     """A request with the same idempotency key is being carried out at this moment."""
 
@@ -130,6 +155,10 @@ class IdempotencyKeyReused(PaymentError):
 
 class PaymentNotFound(PaymentError):
     """There is no such payment that the caller may see."""
+
+
+class RefundNotFound(PaymentError):
+    """There is no such refund that the caller may see."""
 
 
 def check_transition(current: Status, wanted: Status) -> Announcement | None:

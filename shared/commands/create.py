@@ -111,6 +111,7 @@ class _New:
             "amount_minor": command.money.amount_minor,
             "currency": command.money.currency,
             "captured_minor": 0,
+            "refund_reserved_minor": 0,
             "refunded_minor": 0,
             "capture_method": CaptureMethod.AUTOMATIC,
             "payment_method": command.payment_method,

@@ -41,6 +41,9 @@ CLIENTS_KEY: Final = """
     INSERT INTO idempotency_key (principal, key, request_hash, payment_id, created_at)
     SELECT 'local', id::text, 'hash', id, created_at FROM payment"""
 PAUSE: Final = "INSERT INTO pause (kind, since, actor) VALUES ('charge', now(), 'operator')"
+WEBHOOK: Final = """
+    INSERT INTO inbox (source, message_id, type, payload, state, next_attempt_at, received_at)
+    VALUES ('stripe', 'evt_1', 'charge.refunded', '{}', 'received', now(), now())"""
 DOUBT: Final = "UPDATE operation SET needs_review = true, doubt_since = now() WHERE state = 'in_flight'"
 PARK: Final = "UPDATE outbox SET parked_reason = 'test' WHERE position = (SELECT min(position) FROM outbox)"
 
@@ -123,7 +126,7 @@ def filled(settings: Settings) -> Stored:
         bench.attempt(bench.order(), fault="lost_response")
         bench.order()
         bench.engine.dispose()
-    for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK):
+    for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK):
         stored.change(statement)
     states = {row["state"] for row in stored.rows("operation")}
     assert states == {"succeeded", "failed", "in_flight", "requested"}

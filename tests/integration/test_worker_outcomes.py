@@ -130,7 +130,7 @@ def test_a_card_that_asks_the_customer_waits(bench: Bench, return_url: str | Non
     else:
         assert payment.next_action["type"] == "confirm"
         assert payment.next_action["clientSecret"].startswith(f"{payment.gateway_ref}_secret_")
-    assert [row.type for row in bench.outbox()] == ["payment-requested"]
+    assert [row.type for row in bench.outbox()] == ["payment-requested", "payment-action-required"]
     assert 0 < bench.due_in_s(operation_id) < FIRST_PAUSE_S
     bench.assert_history_is_whole(operation_id)
 

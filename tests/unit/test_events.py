@@ -22,6 +22,16 @@ NOON = datetime(2026, 3, 4, 12, 0, 0, 5000, UTC)
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 MONEY = {"amount": Decimal("150.00"), "amountMinor": 15000, "currency": "USD"}
 IDS = {"paymentId": str(PAYMENT), "orderId": "an order", "customerId": None, "reservationId": None}
+OPERATION = uuid.UUID(int=3)
+FURTHER = {
+    "paymentId": str(PAYMENT), "orderId": None, **MONEY, "reason": None,
+    "requestedAt": "2026-03-04T12:00:00Z",
+}  # fmt: skip
+STANDING = {**IDS, "cartId": None, **MONEY, "occurredAt": "2026-03-04T12:00:00Z"}
+REFUND = {
+    "refundId": str(OPERATION), "paymentId": str(PAYMENT), "orderId": None, **MONEY,
+    "processedAt": "2026-03-04T12:00:00Z",
+}  # fmt: skip
 VALUES: dict[Announcement, dict[str, Any]] = {
     Announcement.PAYMENT_REQUESTED: {
         "paymentId": str(PAYMENT), "orderId": "an order", "cartId": None, "customerId": None, **MONEY,
@@ -35,7 +45,20 @@ VALUES: dict[Announcement, dict[str, Any]] = {
         **IDS, **MONEY, "paymentMethod": "credit_card", "errorCode": "CARD_DECLINED", "errorMessage": None,
         "failureReason": "card_declined", "attemptedAt": "2026-03-04T12:00:00Z", "status": "failed",
     },
+    Announcement.CAPTURE_REQUESTED: {**FURTHER, "operationId": str(OPERATION)},
+    Announcement.CANCEL_REQUESTED: {**FURTHER, "operationId": str(OPERATION)},
+    Announcement.REFUND_REQUESTED: {**FURTHER, "refundId": str(OPERATION)},
+    Announcement.PAYMENT_AUTHORIZED: {**STANDING, "status": "authorized"},
+    Announcement.PAYMENT_CANCELLED: {**STANDING, "status": "cancelled"},
+    Announcement.PAYMENT_ACTION_REQUIRED: {**STANDING, "status": "requires_action"},
+    Announcement.PAYMENT_DISPUTED: {
+        **STANDING, "status": "succeeded", "disputeId": "dp_1", "disputeReason": "fraudulent",
+        "disputeStatus": "needs_response",
+    },
+    Announcement.REFUND_SUCCEEDED: REFUND,
+    Announcement.REFUND_FAILED: {**REFUND, "reason": "expired_or_canceled_card"},
 }  # fmt: skip
+STOOD = "paymentId orderId customerId amount amountMinor currency status occurredAt"
 # What a consumer may count on, by the contract; everything else may be missing.
 PROMISED = {
     Announcement.PAYMENT_REQUESTED: "paymentId amount amountMinor currency requestedAt",
@@ -43,6 +66,15 @@ PROMISED = {
     " currency paymentMethod transactionId processedAt status",
     Announcement.PAYMENT_FAILED: "paymentId orderId customerId amount amountMinor currency paymentMethod"
     " errorCode failureReason attemptedAt status",
+    Announcement.CAPTURE_REQUESTED: "operationId paymentId amount amountMinor currency requestedAt",
+    Announcement.CANCEL_REQUESTED: "operationId paymentId amount amountMinor currency requestedAt",
+    Announcement.REFUND_REQUESTED: "refundId paymentId amount amountMinor currency requestedAt",
+    Announcement.PAYMENT_AUTHORIZED: STOOD,
+    Announcement.PAYMENT_CANCELLED: STOOD,
+    Announcement.PAYMENT_ACTION_REQUIRED: STOOD,
+    Announcement.PAYMENT_DISPUTED: f"{STOOD} disputeId disputeReason disputeStatus",
+    Announcement.REFUND_SUCCEEDED: "refundId paymentId orderId amount amountMinor currency processedAt",
+    Announcement.REFUND_FAILED: "refundId paymentId orderId amount amountMinor currency processedAt reason",
 }
 PROMISES = [(kind, field) for kind, fields in PROMISED.items() for field in fields.split()]
 NEEDED_HEADERS = ["ce_id", "ce_type", "ce_subject", "ce_sequence", "ce_time"]

@@ -37,14 +37,30 @@ LIFE = {
     "cancelled": "",
 }
 REFUNDABLE = {Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED}
-ANNOUNCED = {Status.SUCCEEDED: Announcement.PAYMENT_SUCCEEDED, Status.FAILED: Announcement.PAYMENT_FAILED}
+ANNOUNCED = {
+    Status.SUCCEEDED: Announcement.PAYMENT_SUCCEEDED,
+    Status.FAILED: Announcement.PAYMENT_FAILED,
+    Status.AUTHORIZED: Announcement.PAYMENT_AUTHORIZED,
+    Status.CANCELLED: Announcement.PAYMENT_CANCELLED,
+    Status.REQUIRES_ACTION: Announcement.PAYMENT_ACTION_REQUIRED,
+}
+# How much of the money is back; a refund that fails afterwards leads to less again.
+GIVEN_BACK = [Status.SUCCEEDED, Status.PARTIALLY_REFUNDED, Status.REFUNDED]
+
+
+def announced(current: Status, wanted: Status) -> Announcement | None:
+    """Return what a change announces, after the product's description."""
+    if current not in GIVEN_BACK:
+        return ANNOUNCED.get(wanted)
+    more = GIVEN_BACK.index(wanted) > GIVEN_BACK.index(current)
+    return Announcement.REFUND_SUCCEEDED if more else Announcement.REFUND_FAILED
 
 
 @pytest.mark.parametrize(("current", "wanted"), list(product(Status, Status)), ids=str)
 def test_every_pair_of_statuses(current: Status, wanted: Status) -> None:
     """An edge of the life exists and announces what it should; every other pair is refused by name."""
     if wanted in LIFE[current].split():
-        expected = None if current in REFUNDABLE else ANNOUNCED.get(wanted)
+        expected = announced(current, wanted)
         assert check_transition(current, wanted) is expected
         assert TRANSITIONS[current, wanted] is expected
     else:
@@ -77,10 +93,11 @@ def test_money_is_announced_exactly_when_it_was_taken() -> None:
     """Every way from unpaid to paid, and only that, announces a success; every way to failed a failure."""
     took = {edge for edge in TRANSITIONS if edge[0] not in PAID and edge[1] in PAID}
     failed = {edge for edge in TRANSITIONS if edge[1] is Status.FAILED}
-    announced = {edge: event for edge, event in TRANSITIONS.items() if event}
-    assert announced == dict.fromkeys(took, Announcement.PAYMENT_SUCCEEDED) | dict.fromkeys(
-        failed, Announcement.PAYMENT_FAILED
-    )
+    named = {
+        event: {edge for edge in TRANSITIONS if TRANSITIONS[edge] is event} for event in TRANSITIONS.values()
+    }
+    assert named[Announcement.PAYMENT_SUCCEEDED] == took
+    assert named[Announcement.PAYMENT_FAILED] == failed
     assert {wanted for _, wanted in took} == {Status.SUCCEEDED}
 
 
