@@ -13,8 +13,8 @@ from webargs.flaskparser import FlaskParser, is_json_request
 from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.principal import current_principal
 from shared.card_numbers import find_card_data
-from shared.commands.create import Origin
 from shared.commands.idempotency import IdempotentRequest, hash_request
+from shared.commands.operations import Origin
 from shared.database import new_id
 from shared.documents import parse_json, render_json
 

@@ -5,13 +5,15 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, func, select
-from sqlalchemy.orm import Session, object_session
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from payment_worker import outcomes
 from payment_worker.leases import Leases
+from payment_worker.locking import LOOK, lock, record_locked, taken_out
+from payment_worker.marking import escalate
 from payment_worker.metrics import (
     ATTEMPTS,
     GATEWAY_SECONDS,
@@ -20,12 +22,12 @@ from payment_worker.metrics import (
     TAKEOVERS,
     UNKNOWN_OPERATIONS,
 )
+from payment_worker.requests import request_of
 from shared import lifecycle
 from shared.database import Sessions, alone, is_database_down
-from shared.gateways import TERMINAL, Charge, Gateway, Outcome
-from shared.models import Operation, Pause, Payment
-from shared.money import Money
-from shared.payments import OperationState, Status
+from shared.gateways import TERMINAL, Gateway, Outcome
+from shared.models import Operation, Payment
+from shared.payments import PRIMARY, OperationKind, OperationState, Status
 from shared.rows import Writes
 from shared.telemetry import get_logger, log_context
 from shared.tracing import span
@@ -39,13 +41,6 @@ MAX_ATTEMPTS = 200
 ACTOR = "worker"
 RECORD_FOR_S = 10.0
 RECORD_AGAIN_S = 0.5
-
-_LOOK = (
-    select(Payment, Operation, func.clock_timestamp(), exists().where(Pause.kind == Operation.kind))
-    .join(Operation, Operation.payment_id == Payment.id)
-    .where(Operation.id == bindparam("operation_id"))
-)
-_LOCK = _LOOK.with_for_update(of=[Payment, Operation])
 
 
 class Claim(NamedTuple):
@@ -72,6 +67,7 @@ class Worker:
     leases: Leases
     lease_s: float
     announce_change: Callable[[uuid.UUID], None]
+    abandon_after: timedelta = outcomes.ABANDONED_AFTER
 
     def process(self, operation_id: uuid.UUID, expected_attempt: int) -> Outcome | None:
         """Carry out one attempt. None when it is not ours to make: finished, claimed, paused or made already.
@@ -95,9 +91,9 @@ class Worker:
         operation = claim.operation
         with GATEWAY_SECONDS.labels(operation.kind).time(), span("gateway call", None):
             if claim.known_ref:
-                outcome = self.gateway.look_up(claim.known_ref)
+                outcome = self.gateway.look_up(operation.kind, claim.known_ref)
             else:
-                outcome = self.gateway.charge(operation.request or {}, operation.gateway_key)
+                outcome = self.gateway.send(operation.kind, operation.request or {}, operation.gateway_key)
         OUTCOMES.labels(operation.kind, type(outcome).__name__.lower()).inc()
         return outcome
 
@@ -123,7 +119,9 @@ class Worker:
 
         With `anew` the rows are read again; a claim's own rows serve for one try only.
         """
-        if anew or not (isinstance(outcome, TERMINAL) and self._record_at_once(claim, outcome)):
+        # A cancel also ends the charge that it was about, which has to be read first.
+        alone_will_do = isinstance(outcome, TERMINAL) and claim.operation.kind is not OperationKind.CANCEL
+        if anew or not (alone_will_do and self._record_at_once(claim, outcome)):
             self._record_anew(claim, outcome)
         if isinstance(outcome, TERMINAL):
             OPERATIONS_FINISHED.labels(claim.operation.kind, type(outcome).__name__.lower()).inc()
@@ -137,7 +135,7 @@ class Worker:
         """
         writes = Writes()
         at = claim.at + timedelta(seconds=time.monotonic() - claim.began_s)
-        outcomes.record(writes, claim.payment, claim.operation, outcome, at)
+        outcomes.record(writes, claim.payment, claim.operation, outcome, at, abandon_after=self.abandon_after)
         writes.change(claim.payment, claim.operation)
         with alone(self.sessions) as connection:
             return writes.send(connection)
@@ -148,26 +146,23 @@ class Worker:
             if operation.attempt != claim.attempt and not isinstance(outcome, TERMINAL):
                 log.info("an outcome of an overtaken attempt is dropped")
                 return
-            writes = Writes()
-            outcomes.record(writes, payment, operation, outcome, at)
-            writes.change(payment, operation)
-            writes.send(session.connection())
+            record_locked(session, payment, operation, outcome, at, abandon_after=self.abandon_after)
 
     def _claim(self, connection: Connection, operation_id: uuid.UUID, expected_attempt: int) -> Claim | None:
         """Read without a lock, and write over what was read: of two that race one finds the rows changed."""
-        row = Session(connection).execute(_LOOK, {"operation_id": operation_id}).one_or_none()
+        row = Session(connection).execute(LOOK, {"operation_id": operation_id}).one_or_none()
         if row is None:
             UNKNOWN_OPERATIONS.inc()
             log.warning("an operation that we do not know was dropped", operation_id=str(operation_id))
             return None
         began_s = time.monotonic()
-        payment, operation, at, paused = _taken_out(row)
+        payment, operation, at, paused = taken_out(row)
         if not _claimable(operation, expected_attempt, at):
             return None
         if paused:
             log.info("not claimed: an operator has paused its kind", kind=str(operation.kind))
             return None
-        cause = lifecycle.Cause(event="charge sent", actor=ACTOR, at=at, operation=operation)
+        cause = lifecycle.Cause(event=f"{operation.kind} sent", actor=ACTOR, at=at, operation=operation)
         known_ref = operation.gateway_ref if operation.state is OperationState.REQUIRES_ACTION else None
         writes = Writes()
         overtakes = operation.lease_until is not None
@@ -177,8 +172,9 @@ class Worker:
             if payment.status is Status.PENDING:
                 lifecycle.advance(writes, payment, Status.PROCESSING, cause)
             elif not known_ref:
+                again = f"{cause.event} again" if operation.attempt > 1 else cause.event
                 detail = {"attempt": operation.attempt}
-                lifecycle.note(writes, payment, replace(cause, event="charge sent again", detail=detail))
+                lifecycle.note(writes, payment, replace(cause, event=again, detail=detail))
         writes.change(payment, operation)
         if not writes.send(connection) or hopeless:
             return None
@@ -193,7 +189,7 @@ class Worker:
         """Hand over an operation that another attempt cannot help: to an operator, or to the verification."""
         operation, at = cause.operation, cause.at
         if not known_ref and operation.attempt >= MAX_ATTEMPTS:
-            outcomes.escalate(writes, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
+            escalate(writes, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
             return True
         if not known_ref and operation.first_sent_at and at - operation.first_sent_at > KEY_LIFETIME:
             outcomes.doubt(writes, payment, cause, "the gateway no longer knows the idempotency key")
@@ -207,34 +203,10 @@ class Worker:
         if operation.state is OperationState.REQUESTED:
             operation.state = OperationState.IN_FLIGHT
         if operation.request is None:
-            operation.request = self.gateway.freeze(_charge(payment, operation))
-            payment.is_simulated = self.gateway.simulated
+            operation.request = self.gateway.freeze(request_of(payment, operation))
+            if operation.kind in PRIMARY:
+                payment.is_simulated = self.gateway.simulated
         operation.first_sent_at = operation.first_sent_at or at
-
-
-def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation, datetime]:
-    """Lock the operation's payment, then the operation; read both, and the clock.
-
-    Everybody locks in this order. Both rows are locked, for only a locked row is read as a former holder of
-    the lock has left it. They are taken out of the session: write them back with `Writes`. Raises LookupError
-    for an unknown operation.
-    """
-    row = session.execute(_LOCK, {"operation_id": operation_id}).one_or_none()
-    if row is None:
-        raise LookupError(operation_id)
-    payment, operation, at, _ = _taken_out(row)
-    return payment, operation, at
-
-
-Looked = tuple[Payment, Operation, datetime, bool]
-
-
-def _taken_out(row: Any) -> Looked:
-    payment, operation, at, paused = row
-    for each in (payment, operation):
-        if session := object_session(each):
-            session.expunge(each)
-    return payment, operation, at, paused
 
 
 def _claimable(operation: Operation, expected_attempt: int, at: datetime) -> bool:
@@ -243,17 +215,4 @@ def _claimable(operation: Operation, expected_attempt: int, at: datetime) -> boo
         and operation.attempt == expected_attempt
         and operation.doubt_since is None
         and (operation.lease_until is None or operation.lease_until < at)
-    )
-
-
-def _charge(payment: Payment, operation: Operation) -> Charge:
-    return Charge(
-        payment_id=str(payment.id),
-        operation_id=str(operation.id),
-        money=Money(operation.amount_minor, payment.currency),
-        order_id=payment.order_id,
-        payment_method=payment.payment_method,
-        payment_method_id=payment.payment_method_id,
-        off_session=payment.off_session,
-        return_url=payment.return_url,
     )

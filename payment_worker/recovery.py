@@ -8,12 +8,13 @@ from datetime import timedelta
 from sqlalchemy import Float, cast, func, or_, select, update
 
 from payment_worker import outcomes
+from payment_worker.locking import lock, open_primary
+from payment_worker.marking import flag
 from payment_worker.metrics import REDISPATCHED
-from payment_worker.processing import lock
 from shared import lifecycle
 from shared.database import Sessions, try_lock
-from shared.gateways import TERMINAL, Gateway, Outcome, Succeeded
-from shared.models import Operation, Pause
+from shared.gateways import TERMINAL, Gateway, Outcome, Sought, Succeeded
+from shared.models import Operation, Pause, Payment
 from shared.payments import OPEN_OPERATION
 from shared.rows import Writes
 from shared.telemetry import get_logger
@@ -110,7 +111,8 @@ def verify_doubtful(
     _flag_old_doubts(sessions, timedelta(seconds=verify_absence_s) + DOUBT_MAY_LAST)
     with sessions() as session:
         query = (
-            select(Operation.id, Operation.created_at)
+            select(Operation, Payment.gateway_ref)
+            .join(Payment, Payment.id == Operation.payment_id)
             .where(Operation.doubt_since.is_not(None), Operation.state.in_(OPEN_OPERATION))
             .where(
                 or_(
@@ -121,13 +123,17 @@ def verify_doubtful(
             .order_by(Operation.doubt_since)
             .limit(BATCH)
         )
-        doubtful = {str(operation_id): created for operation_id, created in session.execute(query)}
+        doubtful = [(row, row.target_ref or gateway_ref) for row, gateway_ref in session.execute(query)]
     if not doubtful:
         return 0
-    found = gateway.find(list(doubtful), min(doubtful.values()) - CLOCK_MARGIN)
+    sought = [
+        Sought(operation_id=str(row.id), kind=row.kind, gateway_ref=gateway_ref)
+        for row, gateway_ref in doubtful
+    ]
+    found = gateway.find(sought, min(row.created_at for row, _ in doubtful) - CLOCK_MARGIN)
     return sum(
-        _settle(sessions, uuid.UUID(operation_id), found[operation_id], verify_absence_s, announce_change)
-        for operation_id in doubtful
+        _settle(sessions, row.id, found[str(row.id)], verify_absence_s, announce_change)
+        for row, _ in doubtful
     )
 
 
@@ -145,7 +151,7 @@ def _flag_old_doubts(sessions: Sessions, older_than: timedelta) -> None:
                 continue
             writes = Writes()
             cause = lifecycle.Cause(event="needs review", actor=ACTOR, at=at, operation=operation)
-            outcomes.flag(writes, payment, cause, "in doubt, and the gateway cannot be asked")
+            flag(writes, payment, cause, "in doubt, and the gateway cannot be asked")
             writes.change(payment, operation)
             writes.send(session.connection())
 
@@ -162,11 +168,15 @@ def _settle(
         if operation.finished_at is not None or operation.doubt_since is None:
             return False
         writes = Writes()
-        cause = lifecycle.Cause(event="charge found at the gateway", actor=ACTOR, at=at, operation=operation)
+        event = f"{operation.kind} found at the gateway"
+        cause = lifecycle.Cause(event=event, actor=ACTOR, at=at, operation=operation)
         if seen:
             lifecycle.note(writes, payment, cause)
+            primary = open_primary(session, operation)
             for each in _by_weight(seen):
-                outcomes.record(writes, payment, operation, each, at)
+                outcomes.record(writes, payment, operation, each, at, primary=primary)
+            if primary:
+                writes.change(primary)
         elif operation.absent_since is None:
             operation.absent_since = at
         elif at - operation.absent_since >= timedelta(seconds=verify_absence_s):

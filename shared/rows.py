@@ -90,7 +90,15 @@ class Writes:
 def _statement(shapes: tuple[Shape, ...]) -> Select[Any]:
     """One SELECT whose WITH clause holds every write; the later ones happen only if the first one did."""
     first = _first(shapes[0]).cte("w0")
-    others = [_dependent(number, shape, first) for number, shape in enumerate(shapes) if number]
+    others: list[CTE] = []
+    event_before = first
+    for number, shape in enumerate(shapes):
+        if number:
+            # Events take their numbers one after the other: PostgreSQL is free to run the writes in any
+            # order but for those that wait for another's result.
+            is_event = shape.model is Outbox
+            others.append(_dependent(number, shape, event_before if is_event else first))
+            event_before = others[-1] if is_event else event_before
     return select(func.count()).select_from(first).add_cte(*others)
 
 
@@ -122,12 +130,12 @@ def _first(shape: Shape) -> Any:
     return _update(shape, 0).returning(table.c.id)
 
 
-def _dependent(number: int, shape: Shape, first: CTE) -> CTE:
-    happened = exists(select(1).select_from(first))
+def _dependent(number: int, shape: Shape, before: CTE) -> CTE:
+    happened = exists(select(1).select_from(before))
     if not shape.is_insert:
         return _update(shape, number).where(happened).cte(f"w{number}")
     columns = _columns(shape, number)
     values = select(*columns.values()).where(happened)
-    return (
-        insert(plain(shape.model)).from_select([column.name for column in columns], values).cte(f"w{number}")
-    )
+    table = plain(shape.model)
+    added = insert(table).from_select([column.name for column in columns], values)
+    return added.returning(*table.primary_key).cte(f"w{number}")

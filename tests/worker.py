@@ -11,13 +11,16 @@ from sqlalchemy import func, select, update
 
 from payment_worker import recovery
 from payment_worker.leases import Leases
-from payment_worker.processing import Claim, Worker, lock
-from shared.commands.create import CreatePayment, Origin, create_payment
+from payment_worker.locking import lock
+from payment_worker.processing import Claim, Worker
+from shared.commands.create import CreatePayment, create_payment
+from shared.commands.operations import Origin
 from shared.database import connect, make_sessions
-from shared.gateways import Charge, Gateway, Outcome
+from shared.gateways import Dispute, Gateway, Outcome, Request, SeenRefund, Sought
 from shared.gateways.stripe import StripeGateway
 from shared.models import Operation, Outbox, Payment, TimelineEntry
 from shared.money import Money
+from shared.payments import OperationKind
 from shared.settings import Settings
 from tests.factories import new_uuid
 from tests.simulator import Simulator
@@ -42,24 +45,32 @@ class Watched:
         self.before: list[Hook] = []  # one for each of the next calls
         self.after: list[Hook] = []
 
-    def freeze(self, charge: Charge) -> dict[str, Any]:
+    def freeze(self, request: Request) -> dict[str, Any]:
         """Freeze as the real adapter does."""
-        return self.inner.freeze(charge)
+        return self.inner.freeze(request)
 
-    def charge(self, parameters: Mapping[str, Any], key: str) -> Outcome:
-        """Note the key, then charge."""
+    def send(self, kind: OperationKind, parameters: Mapping[str, Any], key: str) -> Outcome:
+        """Note the key, then send."""
         self.keys.append(key)
-        return self._between(lambda: self.inner.charge(parameters, key))
+        return self._between(lambda: self.inner.send(kind, parameters, key))
 
-    def look_up(self, gateway_ref: str) -> Outcome:
+    def look_up(self, kind: OperationKind, gateway_ref: str) -> Outcome:
         """Note the reference, then look it up."""
         self.looked_up.append(gateway_ref)
-        return self._between(lambda: self.inner.look_up(gateway_ref))
+        return self._between(lambda: self.inner.look_up(kind, gateway_ref))
 
-    def find(self, operation_ids: Sequence[str], since: datetime) -> Mapping[str, list[Outcome]]:
+    def find(self, sought: Sequence[Sought], since: datetime) -> Mapping[str, list[Outcome]]:
         """Count the pass, then make it."""
         self.finds += 1
-        return self.inner.find(operation_ids, since)
+        return self.inner.find(sought, since)
+
+    def refunds_of(self, gateway_ref: str) -> list[SeenRefund]:
+        """List refunds as the real adapter does."""
+        return self.inner.refunds_of(gateway_ref)
+
+    def dispute(self, gateway_ref: str) -> Dispute:
+        """Look a dispute up as the real adapter does."""
+        return self.inner.dispute(gateway_ref)
 
     def _between(self, call: Callable[[], Outcome]) -> Outcome:
         after = self.after.pop(0) if self.after else None

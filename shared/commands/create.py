@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, or_, select
 from sqlalchemy.orm import Session
 
 from shared import lifecycle
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
+from shared.commands.operations import Origin, further
 from shared.database import Sessions, alone, database_now, new_id
 from shared.models import Operation, Payment
 from shared.money import Money
@@ -15,7 +16,6 @@ from shared.payments import (
     DEAD,
     CaptureMethod,
     OperationKind,
-    OperationState,
     PaymentConflict,
     PaymentError,
     Status,
@@ -28,26 +28,19 @@ MAX_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatePayment:
-    """A checked command: charge this customer this much for this order."""
+    """A checked command: charge this customer this much, or hold it, for this order or cart."""
 
-    order_id: str
-    customer_id: str
     money: Money
-    payment_method: str
+    order_id: str | None = None
+    cart_id: str | None = None
+    customer_id: str | None = None
+    capture_method: CaptureMethod = CaptureMethod.AUTOMATIC
+    payment_method: str = "credit_card"
     reservation_id: str | None = None
     payment_method_id: str | None = None
     off_session: bool = False
     return_url: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Who sent a command, and the trace it belongs to."""
-
-    actor: str
-    correlation_id: str | None
-    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +60,9 @@ def create_payment(
     recovery_after_s: float,
     idempotent: IdempotentRequest | None = None,
 ) -> Created:
-    """Record the intent in one transaction; idempotent by order and by the client's key.
+    """Record the intent in one transaction; idempotent by order, by cart and by the client's key.
 
-    Raises PaymentConflict when the order has a live payment with other facts or a refunded one,
+    Raises PaymentConflict when the order or cart has a live payment with other facts or a refunded one,
     IdempotencyKeyReused and IdempotencyKeyInUse. Nothing is stored then.
     """
 
@@ -83,10 +76,10 @@ def create_payment(
             return Created(payment, replayed=False)
     with sessions.begin() as session:
         if bound := find_bound(session, idempotent):
-            return Created(bound, replayed=True)
+            return Created(session.get_one(Payment, bound.payment_id), replayed=True)
         connection = session.connection()
         payment = _add_or_find(new(connection), connection, session)
-        bind(session, idempotent, payment)
+        bind(session, idempotent, payment_id=payment.id)
         return Created(payment, replayed=False)
 
 
@@ -106,6 +99,7 @@ class _New:
         self._facts = {
             "id": new_id(),
             "order_id": command.order_id,
+            "cart_id": command.cart_id,
             "customer_id": command.customer_id,
             "reservation_id": command.reservation_id,
             "amount_minor": command.money.amount_minor,
@@ -113,7 +107,7 @@ class _New:
             "captured_minor": 0,
             "refund_reserved_minor": 0,
             "refunded_minor": 0,
-            "capture_method": CaptureMethod.AUTOMATIC,
+            "capture_method": command.capture_method,
             "payment_method": command.payment_method,
             "payment_method_id": command.payment_method_id,
             "off_session": command.off_session,
@@ -124,28 +118,20 @@ class _New:
             "labels": command.labels,
             "created_at": at,
         }
-        charge = {
-            "id": new_id(),
-            "payment_id": self._facts["id"],
-            "kind": OperationKind.CHARGE,
-            "amount_minor": command.money.amount_minor,
-            "state": OperationState.REQUESTED,
-            "attempt": 0,
-            "key_number": 1,
-            "dispatch_count": 0,
-            "needs_review": False,
-            # If the message is lost on its way, recovery finds the operation due.
-            "next_attempt_at": at + due_after,
+        self.payment = Payment(**self._facts)
+        holds = command.capture_method is CaptureMethod.MANUAL
+        kind = OperationKind.AUTHORIZE if holds else OperationKind.CHARGE
+        # If the message is lost on its way, recovery finds the operation due.
+        primary = further(self.payment, kind, command.money.amount_minor, at + due_after) | {
             "correlation_id": origin.correlation_id,
             "traceparent": origin.traceparent,
             "created_at": at,
         }
-        self.payment = Payment(**self._facts)
         self._writes = Writes()
         self._writes.add(Payment, self._facts)
-        self._writes.add(Operation, charge)
+        self._writes.add(Operation, primary)
         cause = lifecycle.Cause(
-            event="payment requested", actor=origin.actor, at=at, operation=Operation(**charge)
+            event="payment requested", actor=origin.actor, at=at, operation=Operation(**primary)
         )
         lifecycle.begin(self._writes, self.payment, cause)
 
@@ -158,23 +144,33 @@ def _add_or_find(new: _New, connection: Connection, session: Session) -> Payment
     for _ in range(MAX_ROUNDS):
         if new.add(connection):
             return new.payment
-        order_id = new.command.order_id
-        live = session.scalar(
-            select(Payment).where(Payment.order_id == order_id, Payment.status.not_in(DEAD))
-        )
-        if live:
+        if live := _live(new.command, session):
             _check_same_facts(live, new.command)
             return live
     raise PaymentError("The order's payments change too quickly; try again")
 
 
+def _live(command: CreatePayment, session: Session) -> Payment | None:
+    """The payment that the order or the cart has. Raises PaymentConflict when each has one of its own."""
+    same = or_(
+        and_(Payment.order_id == command.order_id, Payment.order_id.is_not(None)),
+        and_(Payment.cart_id == command.cart_id, Payment.cart_id.is_not(None)),
+    )
+    found = session.scalars(select(Payment).where(same, Payment.status.not_in(DEAD))).all()
+    if len(found) > 1:
+        raise PaymentConflict("The order and the cart have a payment each")
+    return found[0] if found else None
+
+
 def _check_same_facts(live: Payment, command: CreatePayment) -> None:
     if live.status is Status.REFUNDED:
         raise PaymentConflict("The order's payment was refunded; it cannot be paid again")
-    same = (live.amount_minor, live.currency, live.customer_id) == (
-        command.money.amount_minor,
-        command.money.currency,
-        command.customer_id,
-    )
-    if not same:
-        raise PaymentConflict("The order already has a payment with another amount, currency or customer")
+    wanted = (command.money.amount_minor, command.money.currency, command.customer_id)
+    if wanted != (live.amount_minor, live.currency, live.customer_id):
+        whose = "cart" if command.cart_id and live.cart_id == command.cart_id else "order"
+        raise PaymentConflict(f"The {whose} already has a payment with another amount, currency or customer")
+    if live.capture_method is not command.capture_method:
+        how = "a hold" if live.capture_method is CaptureMethod.MANUAL else "a charge"
+        raise PaymentConflict(f"The order already has a payment, which is {how}")
+    if command.order_id not in {None, live.order_id}:
+        raise PaymentConflict("The cart's payment is not for this order")

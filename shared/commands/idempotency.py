@@ -1,15 +1,16 @@
 """Clients' idempotency keys: bound to what a request made, in the request's own transaction."""
 
 import hashlib
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from shared.database import try_lock
 from shared.documents import render_json
-from shared.models import IdempotencyKey, Payment
+from shared.models import IdempotencyKey
 from shared.payments import IdempotencyKeyInUse, IdempotencyKeyReused
 
 
@@ -28,8 +29,8 @@ def hash_request(method: str, path: str, body: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def find_bound(session: Session, request: IdempotentRequest) -> Payment | None:
-    """The payment that this key made before, or None for a new key, which this transaction then owns.
+def find_bound(session: Session, request: IdempotentRequest) -> IdempotencyKey | None:
+    """What this key is bound to, or None for a new key, which this transaction then owns.
 
     Raises IdempotencyKeyInUse while another transaction owns the key, IdempotencyKeyReused when
     the key was used for a different request.
@@ -41,17 +42,26 @@ def find_bound(session: Session, request: IdempotentRequest) -> Payment | None:
         return None
     if row.request_hash != request.request_hash:
         raise IdempotencyKeyReused("This Idempotency-Key was used before, for a different request")
-    return session.scalars(select(Payment).where(Payment.id == row.payment_id)).one()
+    return row
 
 
-def bind(session: Session, request: IdempotentRequest, payment: Payment) -> None:
-    """Bind the key to the payment; both become durable together, or neither."""
+def bind(
+    session: Session,
+    request: IdempotentRequest,
+    *,
+    payment_id: uuid.UUID | None = None,
+    operation_id: uuid.UUID | None = None,
+    customer_id: uuid.UUID | None = None,
+) -> None:
+    """Bind the key to what the request made; both become durable together, or neither."""
     session.add(
         IdempotencyKey(
             principal=request.principal,
             key=request.key,
             request_hash=request.request_hash,
-            payment_id=payment.id,
+            payment_id=payment_id,
+            operation_id=operation_id,
+            customer_id=customer_id,
             created_at=func.clock_timestamp(),
         )
     )

@@ -1,21 +1,35 @@
-"""The Stripe adapter: our charges in Stripe's words, and Stripe's answers and errors in ours."""
+"""The Stripe adapter: our operations in Stripe's words, and Stripe's answers and errors in ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
 import stripe
 
-from shared.gateways import Charge, Failed, GatewayUnavailable, Misconfigured, Outcome, Succeeded, Waiting
-from shared.gateways.stripe_amounts import from_gateway_minor, to_gateway_minor
+from shared.gateways import (
+    Authorized,
+    Cancelled,
+    Dispute,
+    Failed,
+    GatewayUnavailable,
+    Misconfigured,
+    Outcome,
+    Request,
+    SeenRefund,
+    Sought,
+    Succeeded,
+    Transient,
+    Unknown,
+    Waiting,
+)
 from shared.gateways.stripe_errors import classify
 from shared.gateways.stripe_http import NeverSent, PooledClient
+from shared.gateways.stripe_reading import dispute_of, intent_outcome, refund_outcome, seen_refunds
+from shared.gateways.stripe_requests import INTENTS, REFUNDS, TARGET, WITH_CHARGE, address, freeze
+from shared.payments import PRIMARY, OperationKind
 from shared.telemetry import get_logger
 
-# Only the simulator has a card for those who bring none.
-SIMULATED_CARD = "pm_card_visa"
 PAGE = 100
-INTENTS = "/v1/payment_intents"
 
 log = get_logger(__name__)
 
@@ -33,77 +47,119 @@ class StripeGateway:
             max_network_retries=0,
         )
 
-    def freeze(self, charge: Charge) -> dict[str, Any]:
-        """The parameters of the PaymentIntent that makes this charge, in one call."""
-        token = charge.payment_method_id or (SIMULATED_CARD if self.simulated else None)
-        parameters: dict[str, Any] = {
-            "amount": to_gateway_minor(charge.money),
-            "currency": charge.money.currency.lower(),
-            "capture_method": "automatic",
-            "metadata": {"payment_id": charge.payment_id, "operation_id": charge.operation_id},
-            "expand": ["latest_charge"],
-        }
-        if charge.order_id:
-            parameters["metadata"]["order_id"] = charge.order_id
-        if token:
-            parameters |= {"confirm": True, "payment_method": token, "off_session": charge.off_session}
-        if charge.return_url:
-            # Redirect-capable methods may be used: the customer has somewhere to come back to.
-            parameters["automatic_payment_methods"] = {"enabled": True}
-            if token:
-                parameters["return_url"] = charge.return_url
-        else:
-            parameters["payment_method_types"] = ["card"]
-        return parameters
+    def freeze(self, request: Request) -> dict[str, Any]:
+        """The parameters of the call that carries this request out."""
+        return freeze(request, simulated=self.simulated)
 
-    def charge(self, parameters: Mapping[str, Any], key: str) -> Outcome:
-        """Create and confirm the PaymentIntent under the idempotency key `key`."""
+    def send(self, kind: OperationKind, parameters: Mapping[str, Any], key: str) -> Outcome:
+        """Carry out an operation under the idempotency key `key`."""
+        path, body = address(kind, parameters)
         try:
-            return _outcome(self._call("post", INTENTS, idempotency_key=key, **parameters))
+            answer = self._call("post", path, idempotency_key=key, **body)
         except stripe.StripeError as error:
-            return _outcome_of(error)
+            outcome = _outcome_of(error)
+            if kind in PRIMARY or not isinstance(outcome, Failed):
+                return outcome
+            return self._truth(kind, parameters[TARGET], key, outcome)
+        if kind is OperationKind.REFUND:
+            return refund_outcome(answer)
+        return intent_outcome(answer, answers_us=kind in PRIMARY)
 
-    def look_up(self, gateway_ref: str) -> Outcome:
-        """Retrieve a PaymentIntent and read how it stands."""
+    def look_up(self, kind: OperationKind, gateway_ref: str) -> Outcome:
+        """Retrieve a PaymentIntent or a refund and read how it stands."""
+        is_refund = kind is OperationKind.REFUND
+        path, more = (REFUNDS, {}) if is_refund else (INTENTS, WITH_CHARGE)
         try:
-            intent = self._call("get", f"{INTENTS}/{gateway_ref}", expand=["latest_charge"])
+            answer = self._call("get", f"{path}/{gateway_ref}", **more)
         except stripe.StripeError as error:
             outcome = _outcome_of(error)
             # Not finding what we know to be there says something about our account, not about the payment.
             return Misconfigured(reason=outcome.reason) if isinstance(outcome, Failed) else outcome
-        if intent["status"] == "requires_payment_method":
-            # A try has failed, but the customer holds the client secret: until the intent is cancelled
-            # it can still be paid.
-            return Waiting(gateway_ref=gateway_ref, next_action=_next_action(intent))
-        return _outcome(intent)
+        return refund_outcome(answer) if is_refund else intent_outcome(answer)
+
+    def _truth(self, kind: OperationKind, intent_ref: str, key: str, refused: Failed) -> Outcome:
+        """What has come about where a capture, a cancel or a refund was refused.
+
+        Mostly somebody else was quicker: a dashboard, or an attempt of ours whose answer was lost.
+        """
+        if kind is OperationKind.REFUND:
+            try:
+                ours = [each for each in self.refunds_of(intent_ref) if each.operation_id == _operation(key)]
+            except GatewayUnavailable as error:
+                return Transient(reason=str(error))
+            return ours[-1].outcome if ours else refused
+        standing = self.look_up(kind, intent_ref)
+        if isinstance(standing, Succeeded | Cancelled):
+            return standing
+        if isinstance(standing, Authorized | Waiting):
+            return refused
+        return Transient(reason="refused, and the gateway could not be asked why")
 
     def _call(self, method: str, path: str, **parameters: Any) -> dict[str, Any]:
         """Call and return the answer as it came: making it the SDK's objects would cost as much again."""
         answer = self._client.raw_request(method, path, **parameters)
         return cast("dict[str, Any]", answer.data)
 
-    def find(self, operation_ids: Sequence[str], since: datetime) -> Mapping[str, list[Outcome]]:
-        """List the PaymentIntents created since then, once, and match our ids in their metadata.
+    def find(self, sought: Sequence[Sought], since: datetime) -> Mapping[str, list[Outcome]]:
+        """List the PaymentIntents and refunds created since then, once each, and match our ids in metadata.
 
-        A list and not a search: Stripe's search lags and is not offered everywhere.
+        A list and not a search: Stripe's search lags and is not offered everywhere. What a capture or a
+        cancel has done is seen on its PaymentIntent.
         """
-        found: dict[str, list[Outcome]] = {each: [] for each in operation_ids}
+        found: dict[str, list[Outcome]] = {each.operation_id: [] for each in sought}
+        kinds = {each.kind for each in sought}
+        created = {"created": {"gte": int(since.timestamp())}, "limit": PAGE}
+        if kinds & PRIMARY:
+            for document in self._list(INTENTS, **created, expand=["data.latest_charge"]):
+                _match(found, document, intent_outcome(document, answers_us=True))
+        if OperationKind.REFUND in kinds:
+            for document in self._list(REFUNDS, **created):
+                _match(found, document, refund_outcome(document))
+        for each in sought:
+            if each.kind in {OperationKind.CAPTURE, OperationKind.CANCEL} and each.gateway_ref:
+                standing = self.look_up(each.kind, each.gateway_ref)
+                if isinstance(standing, Transient | Unknown | Misconfigured):
+                    raise GatewayUnavailable(standing.reason)
+                if isinstance(standing, Succeeded | Cancelled):
+                    found[each.operation_id].append(standing)
+        return found
+
+    def refunds_of(self, gateway_ref: str) -> list[SeenRefund]:
+        """Every refund of a PaymentIntent, oldest first."""
+        intent = self._get(f"{INTENTS}/{gateway_ref}", **WITH_CHARGE)
+        if not (charge := intent.get("latest_charge")):
+            return []
+        return seen_refunds(list(self._list(REFUNDS, payment_intent=gateway_ref, limit=PAGE)), charge)
+
+    def dispute(self, gateway_ref: str) -> Dispute:
+        """Retrieve a dispute."""
+        return dispute_of(self._get(f"/v1/disputes/{gateway_ref}"))
+
+    def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
         try:
-            page = self._client.v1.payment_intents.list(
-                {
-                    "created": {"gte": int(since.timestamp())},
-                    "limit": PAGE,
-                    "expand": ["data.latest_charge"],
-                }
-            )
-            for intent in page.auto_paging_iter():
-                document = intent.to_dict()
-                operation_id = (document.get("metadata") or {}).get("operation_id")
-                if operation_id in found:
-                    found[operation_id].append(_outcome(document))
+            return self._call("get", path, **parameters)
         except stripe.StripeError as error:
             raise GatewayUnavailable(f"{type(error).__name__}: {error.http_status}") from error
-        return found
+
+    def _list(self, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Every object of a list, a page at a time."""
+        while True:
+            page = self._get(path, **parameters)
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            parameters["starting_after"] = page["data"][-1]["id"]
+
+
+def _operation(key: str) -> str:
+    """The operation that an idempotency key belongs to."""
+    return key.partition(":")[0]
+
+
+def _match(found: dict[str, list[Outcome]], document: dict[str, Any], outcome: Outcome) -> None:
+    operation_id = (document.get("metadata") or {}).get("operation_id")
+    if operation_id in found:
+        found[operation_id].append(outcome)
 
 
 def _outcome_of(error: stripe.StripeError) -> Outcome:
@@ -118,39 +174,3 @@ def _outcome_of(error: stripe.StripeError) -> Outcome:
     )
     log.info("gateway error", outcome=type(outcome).__name__, http_status=error.http_status, code=error.code)
     return outcome
-
-
-def _outcome(intent: dict[str, Any]) -> Outcome:
-    """Read a PaymentIntent: https://docs.stripe.com/payments/paymentintents/lifecycle."""
-    status, ref = intent["status"], intent["id"]
-    if status == "succeeded":
-        return _succeeded(intent)
-    if status == "canceled":
-        return Failed(
-            error_code="CANCELED", message="The payment was cancelled", reason="canceled", gateway_ref=ref
-        )
-    if status == "requires_payment_method" and intent.get("last_payment_error"):
-        return classify(
-            402, {**intent["last_payment_error"], "payment_intent": intent}, replayed=False, sent=True
-        )
-    return Waiting(gateway_ref=ref, next_action=_next_action(intent))
-
-
-def _succeeded(intent: dict[str, Any]) -> Succeeded:
-    charge = intent["latest_charge"]
-    balance = charge.get("balance_transaction")
-    return Succeeded(
-        gateway_ref=intent["id"],
-        transaction_id=charge["id"],
-        captured=from_gateway_minor(intent["amount_received"], intent["currency"]),
-        simulated_response=f"Success - TransactionId: {balance}" if balance else None,
-    )
-
-
-def _next_action(intent: dict[str, Any]) -> dict[str, Any] | None:
-    if intent["status"] == "processing":
-        return None
-    action = intent.get("next_action") or {}
-    if redirect := action.get("redirect_to_url"):
-        return {"type": "redirect", "redirectUrl": redirect["url"]}
-    return {"type": "confirm", "clientSecret": intent["client_secret"]}

@@ -1,4 +1,4 @@
-"""What a Stripe error means for a charge: declined, refused, transient, unknown or misconfigured."""
+"""What a Stripe error means for an operation: declined, refused, transient, unknown or misconfigured."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -39,11 +39,12 @@ def classify(  # noqa: PLR0911 - a table of cases, one line each
         or error.get("type") == "card_error"
         or http_status in REFUSED
     ):
-        return _failed(error)
+        return declined(error)
     return Unknown(reason=f"the gateway answered {http_status}")
 
 
-def _failed(error: Mapping[str, Any]) -> Failed:
+def declined(error: Mapping[str, Any]) -> Failed:
+    """Read the error object of a refusal, or a PaymentIntent's last error."""
     code = str(error.get("code") or error.get("type") or "refused")
     decline = error.get("decline_code")
     intent = error.get("payment_intent") or {}

@@ -9,7 +9,7 @@ import pytest
 
 from payment_worker.processing import KEY_LIFETIME
 from shared.gateways import Failed, GatewayUnavailable, Misconfigured, Succeeded, Transient, Unknown, Waiting
-from shared.payments import OperationState, Status
+from shared.payments import OperationKind, OperationState, Status
 from shared.settings import Settings
 from tests.worker import Bench, make_bench
 
@@ -177,9 +177,8 @@ def test_a_failed_authentication_leaves_the_payment_payable(bench: Bench) -> Non
     bench.make_due(operation_id)
     assert bench.recover() == [operation_id]
     payment = bench.payment(operation_id)
-    assert (payment.status, payment.next_action) == (Status.FAILED, None)
-    assert payment.error_code == "CANCELED"
-    assert bench.outbox()[-1].type == "payment-failed"
+    assert (payment.status, payment.next_action) == (Status.CANCELLED, None)
+    assert bench.outbox()[-1].type == "payment-cancelled"
     assert bench.successes(operation_id) == []
     bench.assert_history_is_whole(operation_id)
 
@@ -304,7 +303,7 @@ def test_a_charge_that_shows_up_at_the_second_look_is_adopted(bench: Bench) -> N
     poison(bench, operation_id, "error_before")
     bench.verify()
     parameters = bench.operation(operation_id).request or {}
-    bench.gateway.inner.charge(parameters, "how it came about does not matter")
+    bench.gateway.inner.send(OperationKind.CHARGE, parameters, "how it came about does not matter")
     bench.change(operation_id, absent_since=-(ABSENCE + BEYOND))
     assert bench.verify() == 1
     assert_paid_once(bench, operation_id)
@@ -342,7 +341,9 @@ def test_two_charges_found_are_flagged(bench: Bench) -> None:
     """If two attempts have charged after all, the first is the payment's and an operator gets the second."""
     operation_id = bench.order()
     poison(bench, operation_id, "error_after")
-    second = bench.gateway.inner.charge(bench.operation(operation_id).request or {}, f"{operation_id}:2")
+    second = bench.gateway.inner.send(
+        OperationKind.CHARGE, bench.operation(operation_id).request or {}, f"{operation_id}:2"
+    )
     assert isinstance(second, Succeeded)
     assert bench.verify() == 1
     assert bench.payment(operation_id).status is Status.SUCCEEDED
@@ -402,7 +403,7 @@ def test_a_key_used_for_something_else_is_an_operators(bench: Bench) -> None:
     """An idempotency mismatch says that we are wrong, not that the payment failed."""
     operation_id, other = bench.order(), bench.order(2600)
     bench.attempt(other, fault="rate_limit")
-    bench.gateway.inner.charge(bench.operation(other).request or {}, str(operation_id))
+    bench.gateway.inner.send(OperationKind.CHARGE, bench.operation(other).request or {}, str(operation_id))
     assert isinstance(bench.attempt(operation_id), Misconfigured)
     assert bench.operation(operation_id).needs_review
     assert bench.payment(operation_id).status is Status.PROCESSING
@@ -413,7 +414,9 @@ def test_another_amount_than_asked_is_an_operators(bench: Bench) -> None:
     operation_id = bench.order()
     bench.attempt(operation_id, fault="rate_limit")
     claim = bench.claim(operation_id, 1)
-    outcome = bench.gateway.inner.charge({**(claim.operation.request or {}), "amount": 2600}, "another key")
+    outcome = bench.gateway.inner.send(
+        OperationKind.CHARGE, {**(claim.operation.request or {}), "amount": 2600}, "another key"
+    )
     bench.worker.record(claim, outcome)
     assert bench.operation(operation_id).needs_review
     assert bench.payment(operation_id).status is Status.PROCESSING

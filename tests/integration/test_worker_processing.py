@@ -10,7 +10,7 @@ import pytest
 
 from payment_worker.processing import MAX_ATTEMPTS
 from shared.gateways import Failed, Succeeded, Transient, Unknown
-from shared.payments import OperationState, Status
+from shared.payments import OperationKind, OperationState, Status
 from shared.settings import Settings
 from tests.waiting import wait_until
 from tests.worker import APPLICATION, Bench, make_bench
@@ -184,7 +184,9 @@ def test_an_overtaken_attempt_may_bring_the_outcome(bench: Bench, fault: str) ->
     stale = bench.claim(operation_id, 1)
 
     def hear_from_the_stale_holder() -> None:
-        outcome = bench.gateway.inner.charge(stale.operation.request or {}, stale.operation.gateway_key)
+        outcome = bench.gateway.inner.send(
+            OperationKind.CHARGE, stale.operation.request or {}, stale.operation.gateway_key
+        )
         bench.worker.record(stale, outcome)
         assert bench.payment(operation_id).status is Status.SUCCEEDED
 
@@ -216,7 +218,7 @@ def test_a_second_success_is_flagged(bench: Bench, *, first_fails: bool) -> None
     claim = bench.claim(operation_id, 1)
     status = bench.payment(operation_id).status
     request = {**(claim.operation.request or {}), "amount": 2500}
-    second = bench.gateway.inner.charge(request, f"{claim.operation.gateway_key}:other")
+    second = bench.gateway.inner.send(OperationKind.CHARGE, request, f"{claim.operation.gateway_key}:other")
     assert isinstance(second, Succeeded)
     bench.worker.record(claim, second)
     assert bench.operation(operation_id).needs_review

@@ -22,8 +22,9 @@ from payment_worker import recovery
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
 from payment_worker.relay import Relay
-from shared.commands.create import CreatePayment, Origin, create_payment
+from shared.commands.create import CreatePayment, create_payment
 from shared.commands.idempotency import IdempotentRequest
+from shared.commands.operations import Origin
 from shared.database import Sessions, connect, make_sessions
 from shared.gateways.stripe import StripeGateway
 from shared.kafka import Deliveries, KafkaSettings

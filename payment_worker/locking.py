@@ -1,0 +1,81 @@
+"""Read and lock a payment with one of its operations; everybody locks in the same order."""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, exists, func, select
+from sqlalchemy.orm import Session, object_session
+
+from payment_worker import outcomes
+from shared.gateways import Outcome
+from shared.models import Operation, Pause, Payment
+from shared.payments import PRIMARY
+from shared.rows import Writes
+
+LOOK = (
+    select(Payment, Operation, func.clock_timestamp(), exists().where(Pause.kind == Operation.kind))
+    .join(Operation, Operation.payment_id == Payment.id)
+    .where(Operation.id == bindparam("operation_id"))
+)
+_LOCK = LOOK.with_for_update(of=[Payment, Operation])
+
+Looked = tuple[Payment, Operation, datetime, bool]
+
+
+def lock(session: Session, operation_id: uuid.UUID) -> tuple[Payment, Operation, datetime]:
+    """Lock the operation's payment, then the operation; read both, and the clock.
+
+    Everybody locks in this order. Both rows are locked, for only a locked row is read as a former holder of
+    the lock has left it. They are taken out of the session: write them back with `Writes`. Raises LookupError
+    for an unknown operation.
+    """
+    row = session.execute(_LOCK, {"operation_id": operation_id}).one_or_none()
+    if row is None:
+        raise LookupError(operation_id)
+    payment, operation, at, _ = taken_out(row)
+    return payment, operation, at
+
+
+def taken_out(row: Any) -> Looked:
+    """A row of `LOOK`, with the payment and the operation taken out of their session."""
+    payment, operation, at, paused = row
+    for each in (payment, operation):
+        if session := object_session(each):
+            session.expunge(each)
+    return payment, operation, at, paused
+
+
+def record_locked(
+    session: Session,
+    payment: Payment,
+    operation: Operation,
+    outcome: Outcome,
+    at: datetime,
+    *,
+    abandon_after: timedelta,
+    actor: str = "worker",
+) -> None:
+    """Record an outcome on rows that are locked, and end the payment's charge with it where it is open."""
+    writes = Writes()
+    primary = open_primary(session, operation)
+    outcomes.record(
+        writes, payment, operation, outcome, at, primary=primary, abandon_after=abandon_after, actor=actor
+    )
+    writes.change(payment, operation, *([primary] if primary else []))
+    writes.send(session.connection())
+
+
+def open_primary(session: Session, operation: Operation) -> Operation | None:
+    """The payment's charge or hold that is still open, unless `operation` itself is it."""
+    if operation.kind in PRIMARY:
+        return None
+    primary = session.scalars(
+        select(Operation)
+        .where(Operation.payment_id == operation.payment_id, Operation.kind.in_(PRIMARY))
+        .where(Operation.finished_at.is_(None))
+        .with_for_update()
+    ).one_or_none()
+    if primary:
+        session.expunge(primary)
+    return primary

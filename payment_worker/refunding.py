@@ -1,0 +1,60 @@
+"""What the outcome of a refund makes of the payment's sums and status."""
+
+from payment_worker.marking import finish, flag, named, note, refusal
+from shared import lifecycle
+from shared.gateways import Failed, Outcome, Refunded
+from shared.lifecycle import Cause
+from shared.models import Payment
+from shared.payments import DEAD, Announcement, OperationState, Status
+from shared.rows import Writes
+
+
+def settle_refund(writes: Writes, payment: Payment, cause: Cause, outcome: Outcome) -> None:
+    """End a refund by a definite outcome; what it had reserved is given back or gone."""
+    operation = cause.operation
+    if isinstance(outcome, Refunded):
+        finish(operation, OperationState.SUCCEEDED, outcome.gateway_ref, cause.at)
+        operation.outcome = {"transactionId": outcome.gateway_ref}
+        if operation.target_ref:
+            note(writes, payment, cause, "second charge refunded", str(outcome.refunded))
+            return
+        payment.refund_reserved_minor -= operation.amount_minor
+        count_refund(writes, payment, cause, "refund succeeded", operation.amount_minor)
+    elif isinstance(outcome, Failed):
+        finish(operation, OperationState.FAILED, outcome.gateway_ref, cause.at)
+        operation.outcome = refusal(outcome)
+        if operation.target_ref:
+            flag(writes, payment, cause, f"a second charge could not be refunded: {outcome.reason}")
+            return
+        payment.refund_reserved_minor -= operation.amount_minor
+        told = named(cause, "refund failed", reason=outcome.reason)
+        lifecycle.note(writes, payment, told, Announcement.REFUND_FAILED)
+
+
+def count_refund(writes: Writes, payment: Payment, cause: Cause, event: str, by_minor: int) -> None:
+    """Count money that went back, or with a negative amount came back again, and announce it."""
+    payment.refunded_minor += by_minor
+    told = named(cause, event)
+    announcement = Announcement.REFUND_SUCCEEDED if by_minor > 0 else Announcement.REFUND_FAILED
+    to = _refund_status(payment)
+    if to is payment.status or payment.status in DEAD:
+        lifecycle.note(writes, payment, told, announcement)
+    else:
+        lifecycle.advance(writes, payment, to, told)
+
+
+def _refund_status(payment: Payment) -> Status:
+    if not payment.refunded_minor:
+        return Status.SUCCEEDED
+    return Status.REFUNDED if payment.refunded_minor >= payment.captured_minor else Status.PARTIALLY_REFUNDED
+
+
+def failed_later(writes: Writes, payment: Payment, cause: Cause, outcome: Failed) -> None:
+    """A refund that had succeeded has come back: the payment is as if it had not been made."""
+    operation = cause.operation
+    operation.state = OperationState.FAILED
+    operation.outcome = refusal(outcome)
+    if operation.target_ref:
+        flag(writes, payment, cause, f"the refund of a second charge has failed: {outcome.reason}")
+        return
+    count_refund(writes, payment, cause, "refund failed after it had succeeded", -operation.amount_minor)
