@@ -4,15 +4,15 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from deploy.stripe_simulator import control, queries
+from deploy.stripe_simulator import control, customers, queries, saved_cards, setup_intents
 from deploy.stripe_simulator.errors import invalid
 from deploy.stripe_simulator.exchange import BODY_MAX_BYTES, Query, answer_get, answer_post
+from deploy.stripe_simulator.operation import Operation
 from deploy.stripe_simulator.operations import (
     CANCEL_INTENT,
     CAPTURE_INTENT,
     CONFIRM_INTENT,
     CREATE_INTENT,
-    Operation,
 )
 from deploy.stripe_simulator.rendering import Rendered
 from deploy.stripe_simulator.simulator import Simulator
@@ -22,17 +22,36 @@ from deploy.stripe_simulator.wire import Form
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 INTENTS = queries.INTENTS_URL
+CUSTOMERS = customers.CUSTOMERS_URL
+METHODS = saved_cards.METHODS_URL
+SETUPS = setup_intents.SETUPS_URL
 OPERATIONS: dict[str, Operation] = {
     INTENTS: CREATE_INTENT,
     INTENTS + "/{id}/confirm": CONFIRM_INTENT,
     INTENTS + "/{id}/capture": CAPTURE_INTENT,
     INTENTS + "/{id}/cancel": CANCEL_INTENT,
+    CUSTOMERS: customers.CREATE_CUSTOMER,
+    CUSTOMERS + "/{id}": customers.UPDATE_CUSTOMER,
+    METHODS: saved_cards.CREATE_METHOD,
+    METHODS + "/{id}": saved_cards.UPDATE_METHOD,
+    METHODS + "/{id}/attach": saved_cards.ATTACH_METHOD,
+    METHODS + "/{id}/detach": saved_cards.DETACH_METHOD,
+    SETUPS: setup_intents.CREATE_SETUP,
+    SETUPS + "/{id}/confirm": setup_intents.CONFIRM_SETUP,
+    SETUPS + "/{id}/cancel": setup_intents.CANCEL_SETUP,
 }
+DELETIONS: dict[str, Operation] = {CUSTOMERS + "/{id}": customers.DELETE_CUSTOMER}
 QUERIES: dict[str, Query] = {
     INTENTS: queries.list_intents,
     INTENTS + "/search": queries.search_intents,
     INTENTS + "/{id}": queries.retrieve_intent,
     "/v1/charges/{id}": queries.retrieve_charge,
+    CUSTOMERS: customers.list_customers,
+    CUSTOMERS + "/{id}": customers.retrieve,
+    CUSTOMERS + "/{id}/payment_methods": saved_cards.list_of_customer,
+    METHODS: saved_cards.list_methods,
+    METHODS + "/{id}": saved_cards.retrieve,
+    SETUPS + "/{id}": setup_intents.retrieve,
 }
 
 
@@ -43,6 +62,8 @@ def build_app(simulator: Simulator) -> web.Application:
         app.router.add_get(path, _getter(simulator, query), allow_head=False)
     for path, operation in OPERATIONS.items():
         app.router.add_post(path, _poster(simulator, operation))
+    for path, operation in DELETIONS.items():
+        app.router.add_delete(path, _poster(simulator, operation))
     app.add_routes(control.routes(simulator))
     app.router.add_route("*", "/{path:.*}", _unrecognized(simulator))
     return app

@@ -6,11 +6,11 @@ from typing import Any
 
 from aiohttp import web
 
-from deploy.stripe_simulator import rendering
+from deploy.stripe_simulator import rendering, setup_intents
 from deploy.stripe_simulator.errors import StripeError
 from deploy.stripe_simulator.faults import Fault, FaultKind
 from deploy.stripe_simulator.latency import Latency
-from deploy.stripe_simulator.operations import CHARGE, authenticate
+from deploy.stripe_simulator.operations import CHARGE, INTENT, authenticate
 from deploy.stripe_simulator.simulator import Simulator
 from deploy.stripe_simulator.store import Page, UnknownCursor
 from deploy.stripe_simulator.wire import to_json
@@ -90,15 +90,20 @@ class Control:
         return await self.show_faults(request)
 
     async def authenticate(self, request: web.Request) -> object:
-        """Take `{"payment_intent", "succeed"}`: the customer passes or fails; answers with the intent."""
-        body = await _read(request, {"payment_intent", "succeed"})
-        intent_id, succeed = body.get("payment_intent"), body.get("succeed", True)
+        """Take `{"payment_intent" or "setup_intent", "succeed"}`: the customer passes or fails.
+
+        Answers with the intent.
+        """
+        body = await _read(request, {"payment_intent", "setup_intent", "succeed"})
+        succeed = body.pop("succeed", True)
+        ((kind, intent_id),) = body.items() if len(body) == 1 else [("", None)]
         if not isinstance(intent_id, str) or not isinstance(succeed, bool):
-            message = "payment_intent must be a string and succeed a boolean"
+            message = "name one payment_intent or setup_intent; succeed must be a boolean"
             raise Unacceptable(message)
+        finish = authenticate if kind == INTENT else setup_intents.authenticate
         store = self._simulator.store
         with store.transaction():
-            return authenticate(store, intent_id, succeed=succeed)
+            return finish(store, intent_id, succeed=succeed)
 
     async def ledger(self, request: web.Request) -> object:
         """Show every charge made, failed ones too, oldest first."""

@@ -44,21 +44,23 @@ def invalid(
     return StripeError(status, fields)
 
 
-def missing(what: str, object_id: str, *, param: str | None = None) -> StripeError:
+def missing(what: str, object_id: str, *, param: str | None = None, status: int | None = None) -> StripeError:
     """Return the refusal of an object that does not exist: 404 if the path names it, 400 if `param` does."""
     message = f"No such {what}: '{object_id}'"
-    status = 404 if param is None else 400
+    status = status or (404 if param is None else 400)
     return invalid(message, param=param or "id", code="resource_missing", status=status)
 
 
 def unexpected_state(message: str, intent: Mapping[str, Any]) -> StripeError:
     """Return the refusal of an action that the intent's status does not allow."""
-    return invalid(message, code="payment_intent_unexpected_state", payment_intent=intent)
+    kind = intent["object"]
+    more: dict[str, Any] = {kind: intent}
+    return invalid(message, code=f"{kind}_unexpected_state", **more)
 
 
-def card_error(decline: Mapping[str, Any], intent: Mapping[str, Any]) -> StripeError:
-    """Return the 402 for a refused card: `decline` is the intent's last_payment_error."""
-    return StripeError(402, {**decline, "payment_intent": intent})
+def card_error(decline: Mapping[str, Any], intent: Mapping[str, Any] | None = None) -> StripeError:
+    """Return the 402 for a refused card: `decline` is the last error of the intent, if there is one."""
+    return StripeError(402, {**decline, **({intent["object"]: intent} if intent else {})})
 
 
 def unauthorized(message: str, *, code: str | None = None) -> StripeError:

@@ -12,7 +12,7 @@ from deploy.stripe_simulator.access import API_VERSION, check_access, check_form
 from deploy.stripe_simulator.errors import StripeError, internal_error, invalid, lock_timeout, rate_limited
 from deploy.stripe_simulator.faults import Fault, FaultKind
 from deploy.stripe_simulator.ids import new_id
-from deploy.stripe_simulator.operations import Operation
+from deploy.stripe_simulator.operation import Operation
 from deploy.stripe_simulator.rendering import Rendered
 from deploy.stripe_simulator.simulator import Simulator, pause
 from deploy.stripe_simulator.store import Store

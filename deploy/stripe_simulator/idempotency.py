@@ -5,7 +5,6 @@ included; what was refused before that (validation, rate limit, a concurrent use
 """
 
 import hashlib
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ class IdempotencyKeys:
         """Forget the keys that have expired."""
         self._store = store
         self._in_use: set[str] = set()
-        store.execute("DELETE FROM idempotency_keys WHERE created_at < ?", (time.time() - KEPT_S,))
+        store.execute("DELETE FROM idempotency_keys WHERE created_at < ?", (store.now() - KEPT_S,))
 
     @contextmanager
     def claim(self, key: str | None, path: str, pairs: list[tuple[str, str]]) -> Iterator[Claim]:
@@ -70,7 +69,7 @@ class IdempotencyKeys:
             "SELECT path, fingerprint, request_id, status, body FROM idempotency_keys "
             "WHERE key = ? AND created_at >= ?"
         )
-        row = self._store.execute(sql, (key, time.time() - KEPT_S)).fetchone()
+        row = self._store.execute(sql, (key, self._store.now() - KEPT_S)).fetchone()
         if row is None:
             return None
         first_path, first_fingerprint, request_id, status, body = row
@@ -93,7 +92,7 @@ class IdempotencyKeys:
         if claim.key is None:
             return
         body = zlib.compress(answer.body, 1)
-        row = (claim.key, claim.path, claim.fingerprint, time.time(), request_id, answer.status, body)
+        row = (claim.key, claim.path, claim.fingerprint, self._store.now(), request_id, answer.status, body)
         # Replaces only a key that has expired: a live one was replayed or refused by claim().
         sql = (
             "INSERT OR REPLACE INTO idempotency_keys "

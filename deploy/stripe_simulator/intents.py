@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from deploy.stripe_simulator import rendering
-from deploy.stripe_simulator.errors import invalid, missing, unexpected_state
+from deploy.stripe_simulator.errors import invalid, unexpected_state
 from deploy.stripe_simulator.ids import new_id
 from deploy.stripe_simulator.outcomes import decline_of
 from deploy.stripe_simulator.payment_methods import AUTHENTICATION_REQUIRED, CARDS, Decline, asks_customer
@@ -17,8 +17,8 @@ CANCELLABLE = (
 )  # fmt: skip
 KEPT_PARAMS = (
     "amount", "currency", "capture_method", "confirmation_method", "description", "payment_method_types",
-    "receipt_email", "setup_future_usage", "shipping", "statement_descriptor", "statement_descriptor_suffix",
-    "transfer_group",
+    "customer", "receipt_email", "setup_future_usage", "shipping", "statement_descriptor",
+    "statement_descriptor_suffix", "transfer_group",
 )  # fmt: skip
 NO_PAYMENT_METHOD = (
     "You cannot confirm this PaymentIntent because it's missing a payment method. Update the PaymentIntent "
@@ -53,17 +53,21 @@ def new_intent(params: Mapping[str, Any], now_s: int) -> Facts:
     return intent
 
 
-def attach(intent: Facts, method: str) -> None:
-    """Set the intent's payment method. Raises StripeError for one that does not exist.
+def attach(intent: Facts, method: Facts) -> None:
+    """Set the intent's payment method, which has been found fit for its customer."""
+    forget_method(intent)
+    intent |= {"payment_method": method["id"], "_card": method["_card"], "status": "requires_confirmation"}
+    for name in ("_kept", "_set_up"):
+        if method.get(name):
+            intent[name] = True
+    if owner := method.get("customer"):
+        intent["_owner"] = owner
 
-    A test card becomes a payment method of its own when it is used, as at Stripe.
-    """
-    if method != intent.get("payment_method"):
-        if method not in CARDS:
-            raise missing("PaymentMethod", method, param="payment_method")
-        intent["_card"] = method
-        intent["payment_method"] = new_id("pm_1")
-    intent["status"] = "requires_confirmation"
+
+def forget_method(intent: Facts) -> Facts:
+    """Leave the intent without a payment method; return what it knew of the one it had."""
+    names = ("payment_method", "_card", "_kept", "_set_up", "_owner")
+    return {name: intent.pop(name) for name in names if name in intent}
 
 
 def needs_return_url(automatic_payment_methods: Mapping[str, Any] | None) -> bool:
@@ -89,7 +93,8 @@ def confirm(intent: Facts, params: Mapping[str, Any], now_s: int) -> Facts | Non
     for name in ("next_action", "_last_error"):
         intent.pop(name, None)
     off_session = params.get("off_session", False)
-    if not asks_customer(CARDS[intent["_card"]], off_session=off_session):
+    set_up = intent.get("_set_up", False)
+    if not asks_customer(CARDS[intent["_card"]], off_session=off_session, set_up=set_up):
         return _charge(intent, now_s)
     if off_session or params.get("error_on_requires_action"):
         return _fail(intent, AUTHENTICATION_REQUIRED, now_s)
@@ -194,12 +199,14 @@ def _fail(intent: Facts, decline: Decline, now_s: int, *, authenticated: bool = 
 
 
 def _refuse(intent: Facts, decline: Decline, error_type: str, charge_id: str | None, now_s: int) -> None:
+    method = forget_method(intent)
     intent["_last_error"] = {
         **asdict(decline),
         "type": error_type,
         "charge": charge_id,
-        "_method": intent.pop("payment_method"),
-        "_card": intent.pop("_card"),
+        "_method": method["payment_method"],
+        "_card": method["_card"],
+        "_owner": method.get("_owner"),
         "_at": now_s,
     }
     intent["status"] = "requires_payment_method"
@@ -209,6 +216,7 @@ def _new_charge(intent: Facts, now_s: int, *, authenticated: bool) -> Facts:
     copied = (
         "amount",
         "currency",
+        "customer",
         "description",
         "metadata",
         "payment_method",

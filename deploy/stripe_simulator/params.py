@@ -136,8 +136,20 @@ def mapping(checks: Mapping[str, Check], *, required: Collection[str] = ()) -> C
 
 def metadata(value: object, name: str) -> dict[str, str]:
     """Accept up to 50 keys of 40 characters with values of 500; empty values drop out."""
-    if value == "":
+    return merged({}, metadata_changes(value, name))
+
+
+def merged(before: Mapping[str, str], changes: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the metadata that changes leave: an empty value removes its key, None removes all."""
+    if changes is None:
         return {}
+    return {key: item for key, item in {**before, **changes}.items() if item}
+
+
+def metadata_changes(value: object, name: str) -> dict[str, str] | None:
+    """Accept what `metadata` does, empty values among them; None, sent as an empty string, clears all."""
+    if value == "":
+        return None
     if not isinstance(value, dict):
         raise invalid("Invalid object", param=name)
     if len(value) > METADATA_KEYS_MAX:
@@ -145,7 +157,7 @@ def metadata(value: object, name: str) -> dict[str, str]:
         raise invalid(message, param=name)
     for key, item in value.items():
         _check_metadata_item(key, item, name)
-    return {key: item for key, item in value.items() if item}
+    return value
 
 
 def _check_metadata_item(key: str, item: object, name: str) -> None:

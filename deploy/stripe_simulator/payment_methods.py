@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Authentication = Literal[
-    "never", "on_session", "always"
+    "never", "on_session", "until_set_up", "always"
 ]  # when the issuer wants the customer to authenticate
 
 
@@ -95,7 +95,9 @@ CARDS: dict[str, TestCard] = {
     "pm_card_bypassPending": TestCard(last4="0077"),
     "pm_card_chargeCustomerFail": TestCard(last4="0341", decline=GENERIC),
     "pm_card_authenticationRequired": replace(_CHALLENGED, last4="3184"),
-    "pm_card_authenticationRequiredOnSetup": replace(_CHALLENGED, last4="3155"),
+    "pm_card_authenticationRequiredOnSetup": replace(
+        _CHALLENGED, last4="3155", authentication="until_set_up"
+    ),
     "pm_card_authenticationRequiredSetupForOffSession": replace(
         _CHALLENGED, last4="0446", authentication="on_session"
     ),
@@ -114,9 +116,23 @@ CARDS: dict[str, TestCard] = {
 }
 
 
-def asks_customer(card: TestCard, *, off_session: bool) -> bool:
-    """Tell whether the issuer wants the customer to authenticate this payment."""
-    return card.authentication == "always" or (card.authentication == "on_session" and not off_session)
+def asks_customer(card: TestCard, *, off_session: bool, set_up: bool = False) -> bool:
+    """Tell whether the issuer wants the customer to authenticate this payment.
+
+    `set_up` says that the card was authenticated before for payments off session.
+    """
+    exempt = {
+        "never": True,
+        "always": False,
+        "on_session": off_session,
+        "until_set_up": off_session and set_up,
+    }
+    return not exempt[card.authentication]
+
+
+def refuses_to_be_saved(card: TestCard) -> Decline | None:
+    """Return why the card's issuer refuses the check that is made when a card is saved, or None."""
+    return card.decline if card in _DECLINING.values() else None
 
 
 def card_facts(card: TestCard) -> dict[str, Any]:

@@ -4,19 +4,17 @@ import re
 from collections.abc import Sequence
 
 from deploy.stripe_simulator import params, rendering
-from deploy.stripe_simulator.errors import invalid, missing
-from deploy.stripe_simulator.operations import CHARGE, INTENT, find_charge, find_intent, show
+from deploy.stripe_simulator.customers import find_customer
+from deploy.stripe_simulator.errors import invalid
+from deploy.stripe_simulator.lists import CREATED, LIMIT_DEFAULT, LIMIT_MAX, PAGING, as_list, page_of
+from deploy.stripe_simulator.operations import BY_CUSTOMER, CHARGE, INTENT, find_charge, find_intent, show
 from deploy.stripe_simulator.params import Params
 from deploy.stripe_simulator.store import Facts, Page, Store, UnknownCursor
 from deploy.stripe_simulator.wire import Form
 
-LIMIT_DEFAULT = 10
-LIMIT_MAX = 100
 INTENTS_URL = "/v1/payment_intents"
 
 _LIST_EXPAND = params.expansions("data.latest_charge")
-_MOMENT = params.integer(minimum=0)
-_CREATED_RANGE = params.mapping(dict.fromkeys(("gt", "gte", "lt", "lte"), _MOMENT))
 
 # One clause of Stripe's search language, https://docs.stripe.com/search#search-query-language
 _CLAUSE = re.compile(
@@ -39,23 +37,12 @@ def retrieve_charge(store: Store, object_id: str, form: Form) -> rendering.Rende
     return rendering.charge(find_charge(store, object_id))
 
 
-def _created(value: object, name: str) -> dict[str, int]:
-    """Accept a moment, or a hash of bounds."""
-    if isinstance(value, dict):
-        bounds: dict[str, int] = _CREATED_RANGE(value, name)
-        return bounds
-    moment: int = _MOMENT(value, name)
-    return {"gte": moment, "lte": moment}
-
-
 LIST: dict[str, params.Check] = {
-    "created": _created,
+    **CREATED,
+    **PAGING,
     "customer": params.text(),
     "customer_account": params.not_simulated,
-    "ending_before": params.text(),
     "expand": _LIST_EXPAND,
-    "limit": params.integer(1, LIMIT_MAX),
-    "starting_after": params.text(),
 }
 SEARCH: dict[str, params.Check] = {
     "expand": _LIST_EXPAND,
@@ -68,28 +55,12 @@ SEARCH: dict[str, params.Check] = {
 def list_intents(store: Store, _object_id: str, form: Form) -> rendering.Rendered:
     """Show one page of intents, newest first. Raises StripeError."""
     checked = params.validate(form, LIST)
-    if "customer" in checked:  # the simulator keeps no customers
-        raise missing("customer", checked["customer"], param="customer")
-    if "starting_after" in checked and "ending_before" in checked:
-        message = "You may only specify one of these parameters: ending_before, starting_after."
-        raise invalid(message, param="ending_before")
-    page = Page(
-        limit=checked.get("limit", LIMIT_DEFAULT),
-        after=checked.get("starting_after"),
-        before=checked.get("ending_before"),
-        created=checked.get("created"),
-    )
-    try:
-        found, has_more = store.page(INTENT, page)
-    except UnknownCursor as error:
-        param = "starting_after" if "starting_after" in checked else "ending_before"
-        raise missing("payment_intent", str(error), param=param) from error
-    return {
-        "object": "list",
-        "data": _show_all(store, found, checked),
-        "has_more": has_more,
-        "url": INTENTS_URL,
-    }
+    links = None
+    if "customer" in checked:
+        find_customer(store, checked["customer"], param="customer")
+        links = {BY_CUSTOMER: checked["customer"]}
+    found, has_more = page_of(store, INTENT, checked, links=links)
+    return as_list(_show_all(store, found, checked), INTENTS_URL, has_more=has_more)
 
 
 def search_intents(store: Store, _object_id: str, form: Form) -> rendering.Rendered:

@@ -1,9 +1,10 @@
 """Turn kept facts into the objects Stripe shows, with every field its API version has."""
 
+from dataclasses import asdict
 from typing import Any
 
 from deploy.stripe_simulator.errors import doc_url
-from deploy.stripe_simulator.payment_methods import CARDS, card_facts
+from deploy.stripe_simulator.payment_methods import CARDS, Decline, card_facts
 from deploy.stripe_simulator.store import Facts
 
 Rendered = dict[str, Any]
@@ -118,31 +119,45 @@ CHARGE: Rendered = {
 }
 
 
-def _shown(facts: Facts) -> Facts:
+def shown(facts: Facts) -> Facts:
+    """Return the facts that are part of an object as it is shown."""
     return {name: value for name, value in facts.items() if not name.startswith("_")}
 
 
 def intent(facts: Facts, charges: dict[str, Facts] | None = None) -> Rendered:
     """Return a PaymentIntent; its latest charge is expanded when it is among `charges`."""
-    rendered = {**INTENT, **_shown(facts)}
+    rendered = {**INTENT, **shown(facts)}
     if decline := facts.get("_last_error"):
-        rendered["last_payment_error"] = last_payment_error(decline)
+        rendered["last_payment_error"] = last_error(decline)
     if charge_facts := (charges or {}).get(rendered["latest_charge"]):
         rendered["latest_charge"] = charge(charge_facts)
     return rendered
 
 
-def last_payment_error(error: Facts) -> Rendered:
+def decline_fields(decline: Decline) -> Rendered:
+    """Return the error of a card that is refused outside any intent."""
+    fields = {"type": "card_error", **asdict(decline)}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def last_error(error: Facts) -> Rendered:
     """Return the error of a failed attempt as an intent shows it, with the payment method it used."""
-    shown = {name: value for name, value in _shown(error).items() if value is not None}
-    shown["doc_url"] = doc_url(error["code"])
-    shown["payment_method"] = payment_method(error["_method"], error["_card"], error["_at"])
-    return dict(sorted(shown.items()))
+    rendered = {name: value for name, value in shown(error).items() if value is not None}
+    rendered["doc_url"] = doc_url(error["code"])
+    rendered["payment_method"] = payment_method(
+        {
+            "id": error["_method"],
+            "created": error["_at"],
+            "customer": error.get("_owner"),
+            "_card": error["_card"],
+        }
+    )
+    return dict(sorted(rendered.items()))
 
 
 def charge(facts: Facts) -> Rendered:
     """Return a Charge."""
-    rendered = {**CHARGE, **_shown(facts)}
+    rendered = {**CHARGE, **shown(facts)}
     card = CARDS[facts["_card"]]
     rendered["payment_method_details"] = {
         "card": {
@@ -174,17 +189,27 @@ def _outcome(facts: Facts) -> Rendered:
     }
 
 
-def payment_method(method_id: str, card_name: str, created: int) -> Rendered:
-    """Return the PaymentMethod that a test card becomes when it is used."""
+def payment_method(facts: Facts) -> Rendered:
+    """Return a PaymentMethod, also one that a test card became by being used and that is not kept."""
     return {
-        "id": method_id,
+        "id": None,
         "object": "payment_method",
         "allow_redisplay": "unspecified",
         "billing_details": BILLING_DETAILS,
-        "card": card_facts(CARDS[card_name]),
-        "created": created,
+        "card": {
+            **card_facts(CARDS[facts["_card"]]),
+            "display_brand": CARDS[facts["_card"]].brand,
+            "generated_from": None,
+            "networks": {"available": [CARDS[facts["_card"]].brand], "preferred": None},
+            "regulated_status": "unregulated",
+            "three_d_secure_usage": {"supported": True},
+        },
+        "created": 0,
         "customer": None,
+        "customer_account": None,
         "livemode": False,
         "metadata": {},
+        "radar_options": {},
         "type": "card",
+        **shown(facts),
     }

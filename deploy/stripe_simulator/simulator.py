@@ -7,7 +7,8 @@ from deploy.stripe_simulator.errors import StripeError, internal_error
 from deploy.stripe_simulator.faults import Fault, FaultKind, Faults
 from deploy.stripe_simulator.idempotency import Claim, IdempotencyKeys
 from deploy.stripe_simulator.latency import Latency
-from deploy.stripe_simulator.operations import INTENT, Operation
+from deploy.stripe_simulator.operation import Operation
+from deploy.stripe_simulator.operations import INTENT
 from deploy.stripe_simulator.params import Params
 from deploy.stripe_simulator.store import Store
 from deploy.stripe_simulator.wire import Answer, Form, to_json

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 Facts = dict[str, Any]  # what an object holds beyond its shape; names that start with _ are never shown
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE objects (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -23,6 +24,12 @@ CREATE TABLE objects (
 );
 CREATE INDEX objects_by_time ON objects (kind, created, seq);
 CREATE TABLE metadata (
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (name, value, seq)
+) WITHOUT ROWID;
+CREATE TABLE links (
     name TEXT NOT NULL,
     value TEXT NOT NULL,
     seq INTEGER NOT NULL,
@@ -44,6 +51,8 @@ CREATE TABLE settings (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL);
 # The page cache is bounded: memory does not grow with the number of objects.
 PRAGMAS = ("journal_mode = WAL", "synchronous = OFF", "cache_size = -16000", "wal_autocheckpoint = 2000")
 
+CLOCK_SETTING = "clock_ahead_s"
+
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -64,6 +73,8 @@ class Page:
     before: str | None = None
     created: Mapping[str, int] | None = None  # gt, gte, lt, lte in Unix seconds
     oldest_first: bool = False
+    links: Mapping[str, str] | None = None  # only what was inserted with these
+    status: str | None = None
 
 
 _COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -97,6 +108,7 @@ class Store:
         elif version != SCHEMA_VERSION:
             message = f"{path} has schema {version}, this simulator writes {SCHEMA_VERSION}: delete it"
             raise StateUnusable(message)
+        self._ahead_s: float = self.setting(CLOCK_SETTING) or 0.0
 
     def close(self) -> None:
         """Close the file and let go of its lock."""
@@ -114,24 +126,56 @@ class Store:
             raise
         self._db.execute("COMMIT")
 
+    def now(self) -> float:
+        """Return the simulated time in Unix seconds: this machine's, or ahead of it."""
+        return time.time() + self._ahead_s
+
+    def now_s(self) -> int:
+        """Return the simulated time in whole Unix seconds, as objects show it."""
+        return int(self.now())
+
+    def move_clock(self, ahead_s: float) -> None:
+        """Let the simulated time run `ahead_s` ahead of this machine's, also after a restart."""
+        self._ahead_s = ahead_s
+        self.keep_setting(CLOCK_SETTING, ahead_s)
+
     def execute(self, sql: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement, for the modules that keep their own table here."""
         return self._db.execute(sql, arguments)
 
-    def insert(self, kind: str, facts: Facts, *, searchable: bool = False) -> None:
-        """Add an object; a searchable one is found again by its metadata."""
-        row = (facts["id"], kind, facts["created"], facts["status"], _encode(facts))
+    def insert(
+        self,
+        kind: str,
+        facts: Facts,
+        *,
+        searchable: bool = False,
+        links: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Add an object; a searchable one is found again by its metadata, and by its `links` in lists."""
+        row = (facts["id"], kind, facts["created"], _status(facts), _encode(facts))
         seq = self._db.execute(
             "INSERT INTO objects (id, kind, created, status, facts) VALUES (?, ?, ?, ?, ?)", row
         ).lastrowid
         if searchable:
             rows = [(name, value, seq) for name, value in facts["metadata"].items()]
             self._db.executemany("INSERT INTO metadata (name, value, seq) VALUES (?, ?, ?)", rows)
+        if links:
+            self._link(seq, links)
 
     def update(self, facts: Facts) -> None:
         """Replace what is kept of an object; its metadata index and its place in lists stay."""
         sql = "UPDATE objects SET status = ?, facts = ? WHERE id = ?"
-        self._db.execute(sql, (facts["status"], _encode(facts), facts["id"]))
+        self._db.execute(sql, (_status(facts), _encode(facts), facts["id"]))
+
+    def relink(self, object_id: str, links: Mapping[str, str | None]) -> None:
+        """Let an object be listed by these links, and by no other value of theirs."""
+        (seq,) = self._db.execute("SELECT seq FROM objects WHERE id = ?", (object_id,)).fetchone()
+        self._db.executemany("DELETE FROM links WHERE name = ? AND seq = ?", [(name, seq) for name in links])
+        self._link(seq, links)
+
+    def _link(self, seq: int | None, links: Mapping[str, str | None]) -> None:
+        rows = [(name, value, seq) for name, value in links.items() if value is not None]
+        self._db.executemany("INSERT INTO links (name, value, seq) VALUES (?, ?, ?)", rows)
 
     def reindex(self, object_id: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """Let a searchable object be found by the metadata `after` instead of `before`."""
@@ -161,6 +205,12 @@ class Store:
         for comparison, moment in (page.created or {}).items():
             conditions.append(f"created {_COMPARE[comparison]} ?")
             arguments.append(moment)
+        for name, value in (page.links or {}).items():
+            conditions.append("seq IN (SELECT seq FROM links WHERE name = ? AND value = ?)")
+            arguments += [name, value]
+        if page.status is not None:
+            conditions.append("status = ?")
+            arguments.append(page.status)
         # ending_before walks back from the cursor, so that the page touches it, and is then turned round.
         ascending = page.oldest_first or page.before is not None
         if cursor := page.after or page.before:
@@ -215,3 +265,8 @@ class Store:
         """Keep a setting across restarts."""
         sql = "INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)"
         self._db.execute(sql, (name, _encode(value)))
+
+
+def _status(facts: Facts) -> str:
+    status: str = facts.get("status") or facts.get("_status", "")
+    return status
