@@ -1,10 +1,12 @@
 """The route table: which path leads to which operation or query."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
 from deploy.stripe_simulator import control, customers, queries, saved_cards, setup_intents
+from deploy.stripe_simulator import refund_operations as refunds
 from deploy.stripe_simulator.errors import invalid
 from deploy.stripe_simulator.exchange import BODY_MAX_BYTES, Query, answer_get, answer_post
 from deploy.stripe_simulator.operation import Operation
@@ -24,6 +26,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 INTENTS = queries.INTENTS_URL
 CUSTOMERS = customers.CUSTOMERS_URL
 METHODS = saved_cards.METHODS_URL
+REFUNDS = refunds.REFUNDS_URL
 SETUPS = setup_intents.SETUPS_URL
 OPERATIONS: dict[str, Operation] = {
     INTENTS: CREATE_INTENT,
@@ -36,6 +39,9 @@ OPERATIONS: dict[str, Operation] = {
     METHODS + "/{id}": saved_cards.UPDATE_METHOD,
     METHODS + "/{id}/attach": saved_cards.ATTACH_METHOD,
     METHODS + "/{id}/detach": saved_cards.DETACH_METHOD,
+    REFUNDS: refunds.CREATE_REFUND,
+    REFUNDS + "/{id}": refunds.UPDATE_REFUND,
+    REFUNDS + "/{id}/cancel": refunds.CANCEL_REFUND,
     SETUPS: setup_intents.CREATE_SETUP,
     SETUPS + "/{id}/confirm": setup_intents.CONFIRM_SETUP,
     SETUPS + "/{id}/cancel": setup_intents.CANCEL_SETUP,
@@ -51,6 +57,8 @@ QUERIES: dict[str, Query] = {
     CUSTOMERS + "/{id}/payment_methods": saved_cards.list_of_customer,
     METHODS: saved_cards.list_methods,
     METHODS + "/{id}": saved_cards.retrieve,
+    REFUNDS: refunds.list_refunds,
+    REFUNDS + "/{id}": refunds.retrieve,
     SETUPS + "/{id}": setup_intents.retrieve,
 }
 
@@ -58,6 +66,7 @@ QUERIES: dict[str, Query] = {
 def build_app(simulator: Simulator) -> web.Application:
     """Return the application that serves `simulator`."""
     app = web.Application(client_max_size=BODY_MAX_BYTES)
+    app.cleanup_ctx.append(_background(simulator))
     for path, query in QUERIES.items():
         app.router.add_get(path, _getter(simulator, query), allow_head=False)
     for path, operation in OPERATIONS.items():
@@ -67,6 +76,16 @@ def build_app(simulator: Simulator) -> web.Application:
     app.add_routes(control.routes(simulator))
     app.router.add_route("*", "/{path:.*}", _unrecognized(simulator))
     return app
+
+
+def _background(simulator: Simulator) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def run(_app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(simulator.run_in_background())
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    return run
 
 
 def _getter(simulator: Simulator, query: Query) -> Handler:

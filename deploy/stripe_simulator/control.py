@@ -6,17 +6,21 @@ from typing import Any
 
 from aiohttp import web
 
-from deploy.stripe_simulator import rendering, setup_intents
+from deploy.stripe_simulator import refunds, rendering, setup_intents
 from deploy.stripe_simulator.errors import StripeError
 from deploy.stripe_simulator.faults import Fault, FaultKind
 from deploy.stripe_simulator.latency import Latency
-from deploy.stripe_simulator.operations import CHARGE, INTENT, authenticate
+from deploy.stripe_simulator.lookups import CHARGE, INTENT
+from deploy.stripe_simulator.operations import authenticate
+from deploy.stripe_simulator.refund_operations import steer
+from deploy.stripe_simulator.refunds import FAILURE_REASONS, REFUND
 from deploy.stripe_simulator.simulator import Simulator
 from deploy.stripe_simulator.store import Page, UnknownCursor
 from deploy.stripe_simulator.wire import to_json
 
 LEDGER_LIMIT_DEFAULT = 100
 LEDGER_LIMIT_MAX = 1000
+LEDGERS = {CHARGE: rendering.charge, REFUND: refunds.show}
 TIMES_MAX = 1_000_000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -37,6 +41,7 @@ def routes(simulator: Simulator) -> list[web.RouteDef]:
         web.post("/_control/faults", _guarded(control.add_fault)),
         web.delete("/_control/faults", _guarded(control.clear_faults)),
         web.post("/_control/authenticate", _guarded(control.authenticate)),
+        web.post("/_control/refund", _guarded(control.refund)),
         web.get("/_control/ledger", _guarded(control.ledger)),
     ]
 
@@ -105,19 +110,34 @@ class Control:
         with store.transaction():
             return finish(store, intent_id, succeed=succeed)
 
+    async def refund(self, request: web.Request) -> object:
+        """Take `{"refund", "status", "failure_reason"}`: the refund's bank moves it; answers with it."""
+        body = await _read(request, {"refund", "status", "failure_reason"})
+        reason = body.get("failure_reason")
+        if reason is not None and reason not in FAILURE_REASONS:
+            message = f"failure_reason must be one of {', '.join(FAILURE_REASONS)}"
+            raise Unacceptable(message)
+        store = self._simulator.store
+        with store.transaction():
+            return steer(store, str(body.get("refund")), str(body.get("status")), reason)
+
     async def ledger(self, request: web.Request) -> object:
-        """Show every charge made, failed ones too, oldest first."""
+        """Show every charge made, failed ones too, or with `kind=refund` every refund; oldest first."""
         limit = request.query.get("limit", str(LEDGER_LIMIT_DEFAULT))
         if not limit.isdecimal() or not 1 <= int(limit) <= LEDGER_LIMIT_MAX:
             message = f"limit must be from 1 to {LEDGER_LIMIT_MAX}"
             raise Unacceptable(message)
+        kind = request.query.get("kind", CHARGE)
+        if kind not in LEDGERS:
+            message = f"kind must be one of {', '.join(LEDGERS)}"
+            raise Unacceptable(message)
         page = Page(limit=int(limit), after=request.query.get("starting_after"), oldest_first=True)
         try:
-            found, has_more = self._simulator.store.page(CHARGE, page)
+            found, has_more = self._simulator.store.page(kind, page)
         except UnknownCursor as error:
-            message = f"no such charge: {error}"
+            message = f"no such {kind}: {error}"
             raise Unacceptable(message) from error
-        return {"data": [rendering.charge(facts) for facts in found], "has_more": has_more}
+        return {"data": [LEDGERS[kind](facts) for facts in found], "has_more": has_more}
 
 
 def _guarded(handler: Callable[[web.Request], Awaitable[object]]) -> Handler:

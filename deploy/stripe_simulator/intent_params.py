@@ -9,7 +9,7 @@ from deploy.stripe_simulator.errors import invalid
 from deploy.stripe_simulator.params import Params, not_simulated, one_of, text
 from deploy.stripe_simulator.wire import Form
 
-_EXPAND = params.expansions("latest_charge")
+_EXPAND = params.expansions("latest_charge", "latest_charge.refunds")
 _ADDRESS = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"), text())
 _SHIPPING = {
     "address": params.mapping(_ADDRESS),

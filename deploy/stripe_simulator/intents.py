@@ -20,6 +20,7 @@ KEPT_PARAMS = (
     "customer", "receipt_email", "setup_future_usage", "shipping", "statement_descriptor",
     "statement_descriptor_suffix", "transfer_group",
 )  # fmt: skip
+HOLD_S = 7 * 24 * 3600  # how long card networks keep a hold for a merchant
 NO_PAYMENT_METHOD = (
     "You cannot confirm this PaymentIntent because it's missing a payment method. Update the PaymentIntent "
     "with a payment method and then confirm it again, or confirm it with a payment method."
@@ -175,6 +176,7 @@ def _charge(intent: Facts, now_s: int, *, authenticated: bool = False) -> Facts:
     intent["latest_charge"] = charge["id"]
     if intent.get("capture_method") == "manual":
         intent |= {"status": "requires_capture", "amount_capturable": intent["amount"]}
+        charge["_capture_before"] = now_s + HOLD_S
     else:
         _settle(charge, intent["amount"])
         intent |= {"status": "succeeded", "amount_received": intent["amount"]}

@@ -1,17 +1,19 @@
 """What the POST endpoints do: how their parameters are checked, and what they then change."""
 
-from deploy.stripe_simulator import intents, params, rendering, saved_cards
+from deploy.stripe_simulator import intents, params, refunds, rendering, saved_cards
 from deploy.stripe_simulator.currencies import check_amount
 from deploy.stripe_simulator.customers import find_customer
-from deploy.stripe_simulator.errors import card_error, missing
+from deploy.stripe_simulator.errors import card_error
 from deploy.stripe_simulator.intent_params import CANCEL, CAPTURE, CONFIRM, check_create, check_return_url
+from deploy.stripe_simulator.lookups import CHARGE, INTENT, find_charge, find_intent
 from deploy.stripe_simulator.operation import Operation, always, never
 from deploy.stripe_simulator.params import Params
+from deploy.stripe_simulator.refund_operations import refunds_of
 from deploy.stripe_simulator.store import Facts, Store
+from deploy.stripe_simulator.timers import set_timer
 
-INTENT = "payment_intent"
-CHARGE = "charge"
 BY_CUSTOMER = "payment_intent.customer"
+EXPIRES = "hold_expires"
 
 
 def create(store: Store, _target: str, checked: Params) -> rendering.Rendered:
@@ -67,6 +69,8 @@ def capture(store: Store, target: str, checked: Params) -> rendering.Rendered:
     if amount := checked.get("amount_to_capture"):
         check_amount(amount, intent["currency"], "amount_to_capture")
     intents.capture(intent, charge, amount)
+    if released := charge["amount"] - charge["amount_captured"]:
+        refunds.release(store, charge, released)
     if added := checked.get("metadata"):
         store.reindex(intent["id"], intent["metadata"], intent["metadata"] | added)
         intent["metadata"] |= added
@@ -79,11 +83,26 @@ def cancel(store: Store, target: str, checked: Params) -> rendering.Rendered:
     """Cancel an intent and release what it holds."""
     intent = find_intent(store, target)
     charge = find_charge(store, intent["latest_charge"]) if intent["status"] == "requires_capture" else None
-    intents.cancel(intent, charge, checked.get("cancellation_reason"), store.now_s())
+    _cancel(store, intent, charge, checked.get("cancellation_reason"))
+    return show(store, intent, checked, charge)
+
+
+def _cancel(
+    store: Store, intent: Facts, charge: Facts | None, reason: str | None, release_reason: str | None = None
+) -> None:
+    intents.cancel(intent, charge, reason, store.now_s())
     store.update(intent)
     if charge is not None:
         store.update(charge)
-    return show(store, intent, checked, charge)
+        refunds.release(store, charge, charge["amount"], release_reason)
+
+
+def expire(store: Store, target: str) -> None:
+    """Give back a hold that was not captured in time."""
+    intent = find_intent(store, target)
+    if intent["status"] == "requires_capture":
+        charge = find_charge(store, intent["latest_charge"])
+        _cancel(store, intent, charge, "automatic", "expired_uncaptured_charge")
 
 
 def authenticate(store: Store, target: str, *, succeed: bool) -> rendering.Rendered:
@@ -98,30 +117,24 @@ def authenticate(store: Store, target: str, *, succeed: bool) -> rendering.Rende
 
 def _keep_charge(store: Store, intent: Facts, charge: Facts) -> None:
     store.insert(CHARGE, charge)
+    if (capture_before := charge.get("_capture_before")) is not None:
+        set_timer(store, EXPIRES, intent["id"], capture_before)
     if charge["paid"]:
         saved_cards.keep_used(store, intent, usage=intent.get("setup_future_usage"))
 
 
-def find_intent(store: Store, object_id: str) -> Facts:
-    """Return an intent's facts. Raises StripeError when there is none."""
-    if (facts := store.find(INTENT, object_id)) is None:
-        raise missing("payment_intent", object_id)
-    return facts
-
-
-def find_charge(store: Store, object_id: str) -> Facts:
-    """Return a charge's facts. Raises StripeError when there is none."""
-    if (facts := store.find(CHARGE, object_id)) is None:
-        raise missing("charge", object_id)
-    return facts
-
-
-def show(store: Store, intent: Facts, checked: Params, charge: Facts | None = None) -> rendering.Rendered:
-    """Return the intent as the request wants it, its latest charge expanded or not."""
+def show(
+    store: Store, intent: Facts, checked: Params, charge: Facts | None = None, prefix: str = ""
+) -> rendering.Rendered:
+    """Return the intent as the request wants it, its latest charge and that one's refunds expanded or not."""
+    expand = checked.get("expand")
     charge_id = intent.get("latest_charge")
-    if charge_id is None or "latest_charge" not in checked.get("expand", ()):
+    if not expand or charge_id is None:
         return rendering.intent(intent)
-    return rendering.intent(intent, {charge_id: charge or find_charge(store, charge_id)})
+    rendered = rendering.intent(intent, {charge_id: charge or find_charge(store, charge_id)})
+    if f"{prefix}latest_charge.refunds" in expand:
+        rendered["latest_charge"]["refunds"] = refunds_of(store, charge_id)
+    return rendered
 
 
 CREATE_INTENT = Operation(check_create, create, lambda checked: checked.get("confirm", False))

@@ -93,6 +93,9 @@ CARDS: dict[str, TestCard] = {
     "pm_card_riskLevelHighest": TestCard(last4="4954", decline=FRAUDULENT),
     "pm_card_radarBlock": TestCard(last4="0019", decline=FRAUDULENT),
     "pm_card_bypassPending": TestCard(last4="0077"),
+    "pm_card_pendingRefund": TestCard(last4="7726"),
+    "pm_card_refundFail": TestCard(last4="5126"),
+    "pm_card_createDispute": TestCard(last4="0259"),
     "pm_card_chargeCustomerFail": TestCard(last4="0341", decline=GENERIC),
     "pm_card_authenticationRequired": replace(_CHALLENGED, last4="3184"),
     "pm_card_authenticationRequiredOnSetup": replace(

@@ -7,14 +7,17 @@ from deploy.stripe_simulator import params, rendering
 from deploy.stripe_simulator.customers import find_customer
 from deploy.stripe_simulator.errors import invalid
 from deploy.stripe_simulator.lists import CREATED, LIMIT_DEFAULT, LIMIT_MAX, PAGING, as_list, page_of
-from deploy.stripe_simulator.operations import BY_CUSTOMER, CHARGE, INTENT, find_charge, find_intent, show
+from deploy.stripe_simulator.lookups import CHARGE, INTENT, find_charge, find_intent
+from deploy.stripe_simulator.operations import BY_CUSTOMER, show
 from deploy.stripe_simulator.params import Params
+from deploy.stripe_simulator.refund_operations import refunds_of
 from deploy.stripe_simulator.store import Facts, Page, Store, UnknownCursor
 from deploy.stripe_simulator.wire import Form
 
 INTENTS_URL = "/v1/payment_intents"
 
-_LIST_EXPAND = params.expansions("data.latest_charge")
+_EXPAND = params.expansions("latest_charge", "latest_charge.refunds")
+_LIST_EXPAND = params.expansions("data.latest_charge", "data.latest_charge.refunds")
 
 # One clause of Stripe's search language, https://docs.stripe.com/search#search-query-language
 _CLAUSE = re.compile(
@@ -25,16 +28,17 @@ _CLAUSE = re.compile(
 
 def retrieve_intent(store: Store, object_id: str, form: Form) -> rendering.Rendered:
     """Show one intent. Raises StripeError."""
-    checked = params.validate(
-        form, {"client_secret": params.text(), "expand": params.expansions("latest_charge")}
-    )
+    checked = params.validate(form, {"client_secret": params.text(), "expand": _EXPAND})
     return show(store, find_intent(store, object_id), checked)
 
 
 def retrieve_charge(store: Store, object_id: str, form: Form) -> rendering.Rendered:
     """Show one charge. Raises StripeError."""
-    params.validate(form, {"expand": params.expansions()})
-    return rendering.charge(find_charge(store, object_id))
+    checked = params.validate(form, {"expand": params.expansions("refunds")})
+    rendered = rendering.charge(find_charge(store, object_id))
+    if "refunds" in checked.get("expand", ()):
+        rendered["refunds"] = refunds_of(store, object_id)
+    return rendered
 
 
 LIST: dict[str, params.Check] = {
@@ -114,8 +118,11 @@ def parse_search(query: str) -> tuple[list[tuple[str, str]], list[str]]:
 
 def _show_all(store: Store, found: Sequence[Facts], checked: Params) -> list[rendering.Rendered]:
     charges: dict[str, Facts] = {}
-    if "data.latest_charge" in checked.get("expand", ()):
+    if checked.get("expand"):
         charges = store.find_many(
             CHARGE, [facts["latest_charge"] for facts in found if "latest_charge" in facts]
         )
-    return [rendering.intent(facts, charges) for facts in found]
+    return [
+        show(store, facts, checked, charges.get(facts.get("latest_charge", "")), prefix="data.")
+        for facts in found
+    ]

@@ -172,6 +172,8 @@ def charge(facts: Facts) -> Rendered:
         },
         "type": "card",
     }
+    if (capture_before := facts.get("_capture_before")) is not None:
+        rendered["payment_method_details"]["card"]["capture_before"] = capture_before
     rendered["outcome"] = _outcome(facts)
     return rendered
 

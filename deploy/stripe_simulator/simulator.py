@@ -3,16 +3,20 @@
 import asyncio
 from pathlib import Path
 
+from deploy.stripe_simulator import refunds
 from deploy.stripe_simulator.errors import StripeError, internal_error
 from deploy.stripe_simulator.faults import Fault, FaultKind, Faults
 from deploy.stripe_simulator.idempotency import Claim, IdempotencyKeys
 from deploy.stripe_simulator.latency import Latency
+from deploy.stripe_simulator.lookups import INTENT
 from deploy.stripe_simulator.operation import Operation
-from deploy.stripe_simulator.operations import INTENT
+from deploy.stripe_simulator.operations import EXPIRES, expire
 from deploy.stripe_simulator.params import Params
 from deploy.stripe_simulator.store import Store
+from deploy.stripe_simulator.timers import Action, run_for_ever
 from deploy.stripe_simulator.wire import Answer, Form, to_json
 
+ACTIONS: dict[str, Action] = {EXPIRES: expire, refunds.SETTLES: refunds.settle}
 OTHER_CALLS_SHARE = 0.1  # a call that asks no card network takes a tenth of the time
 
 
@@ -33,6 +37,10 @@ class Simulator:
         """Close the state file."""
         self.store.close()
 
+    async def run_in_background(self) -> None:
+        """Do what happens by itself, until cancelled."""
+        await run_for_ever(self.store, ACTIONS)
+
     def set_latency(self, latency: Latency | None) -> None:
         """Make calls take this long from now on, also after a restart; None makes them instant."""
         self.latency = latency
@@ -49,7 +57,8 @@ class Simulator:
         """Use up the fault that this POST meets, judged by its metadata and its intent's."""
         if not self.faults:
             return None
-        facts = self.store.find(INTENT, target) if target else None
+        target = target or form.get("payment_intent", "")
+        facts = self.store.find(INTENT, target) if target and isinstance(target, str) else None
         sent = form.get("metadata")
         return self.faults.take(
             {**(facts or {}).get("metadata", {}), **(sent if isinstance(sent, dict) else {})}

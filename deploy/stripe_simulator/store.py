@@ -12,7 +12,7 @@ from typing import Any
 
 Facts = dict[str, Any]  # what an object holds beyond its shape; names that start with _ are never shown
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE objects (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,6 +45,13 @@ CREATE TABLE idempotency_keys (
     body BLOB NOT NULL
 );
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+CREATE TABLE timers (
+    due_s REAL NOT NULL,
+    kind TEXT NOT NULL,
+    object_id TEXT NOT NULL,
+    PRIMARY KEY (kind, object_id)
+);
+CREATE INDEX timers_by_time ON timers (due_s);
 CREATE TABLE settings (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL);
 """
 # WAL without fsync survives the death of this process, which is all that is promised, at a tenth of the cost.
