@@ -11,6 +11,3 @@ REQUEST_SECONDS = Histogram(
 WAIT_SLOTS = Gauge(
     "payment_api_wait_slots_in_use", "Requests that wait for an outcome", multiprocess_mode="livesum"
 )
-POOL_IN_USE = Gauge(
-    "payment_database_connections_in_use", "Pooled connections in use", multiprocess_mode="livesum"
-)

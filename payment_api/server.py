@@ -13,8 +13,8 @@ from gunicorn.glogging import Logger
 from prometheus_client.multiprocess import mark_process_dead
 
 from payment_api.app import create_app
-from payment_api.metrics import POOL_IN_USE
 from payment_api.services import Services, make_services
+from shared.metrics import POOL_IN_USE
 from shared.settings import Settings
 from shared.telemetry import get_logger
 from shared.tracing import configure_tracing

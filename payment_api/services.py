@@ -8,7 +8,7 @@ import redis
 
 from payment_api.waiting import Waiting
 from shared.commands.limits import AmountLimits
-from shared.database import Sessions, connect, make_sessions
+from shared.database import Sessions, connect, connections_in_use, make_sessions
 from shared.settings import Settings
 from shared.wakeup import Listener, connect_redis
 
@@ -25,8 +25,7 @@ class Services:
 
     def pool_in_use(self) -> int:
         """Database connections that requests hold at this moment."""
-        engine = self.sessions.kw["bind"]
-        return int(engine.pool.checkedout())
+        return connections_in_use(self.sessions.kw["bind"])
 
 
 def make_services(settings: Settings) -> Services:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from shared.documents import parse_json, render_json
 
@@ -58,6 +58,11 @@ def connect(database_url: str, *, pool_size: int, application: str) -> Engine:
     )
     _ping_when_idle(engine)
     return engine
+
+
+def connections_in_use(engine: Engine) -> int:
+    """How many connections of the pool somebody holds at this moment."""
+    return engine.pool.checkedout() if isinstance(engine.pool, QueuePool) else 0
 
 
 def _ping_when_idle(engine: Engine) -> None:

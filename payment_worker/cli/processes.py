@@ -54,12 +54,14 @@ def topics(settings: Settings) -> None:
 def relay(settings: Settings) -> None:
     """Carry events from the outbox to Kafka; one leads, others stand by."""
     from payment_worker.relay import Relay
-    from shared.database import connect
+    from shared.database import connect, connections_in_use
     from shared.health import HealthServer
     from shared.kafka import Deliveries
+    from shared.metrics import POOL_IN_USE
 
     stop = _stop_on_signal()
     engine = connect(settings.database_url, pool_size=1, application="payment-relay")
+    POOL_IN_USE.set_function(lambda: connections_in_use(engine))
     process = Relay(engine, Deliveries(_kafka(settings), "payment-relay"), settings.kafka_topic_prefix)
     HealthServer("relay", process.pulse, process.ready).start(settings.host, settings.health_port)
     process.run(stop)
@@ -106,11 +108,13 @@ def scheduler(settings: Settings) -> None:
 
     from payment_worker.figures import Figures
     from payment_worker.queues import make_celery, run_scheduler
-    from shared.database import connect, make_sessions
+    from shared.database import connect, connections_in_use, make_sessions
     from shared.health import HealthServer, Pulse
+    from shared.metrics import POOL_IN_USE
     from shared.wakeup import connect_redis
 
     engine = connect(settings.database_url, pool_size=1, application="payment-figures")
+    POOL_IN_USE.set_function(lambda: connections_in_use(engine))
     client = connect_redis(settings.redis_url)
     REGISTRY.register(Figures(make_sessions(engine), client))
     pulse = Pulse()

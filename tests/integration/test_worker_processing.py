@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from payment_worker.processing import MAX_ATTEMPTS
+from shared.database import connections_in_use
 from shared.gateways import Failed, Succeeded, Transient, Unknown
 from shared.payments import OperationKind, OperationState, Status
 from shared.settings import Settings
@@ -71,6 +72,13 @@ def test_nothing_is_held_open_while_the_gateway_is_asked(bench: Bench) -> None:
     bench.gateway.after.append(look)
     bench.worker.process(operation_id, 0)
     assert seen == [(0, [("idle", False)], OperationState.IN_FLIGHT)] * 2
+
+
+def test_connections_in_use_are_counted(bench: Bench) -> None:
+    """What somebody holds counts until it is given back."""
+    with bench.engine.connect():
+        assert connections_in_use(bench.engine) == 1
+    assert connections_in_use(bench.engine) == 0
 
 
 def test_messages_that_come_twice_or_late_do_nothing(bench: Bench) -> None:
