@@ -1,5 +1,7 @@
 """What the worker's processes count and measure."""
 
+import math
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared.metrics import LATENCY_BUCKETS_S
@@ -14,6 +16,14 @@ GATEWAY_SECONDS = Histogram(
 OPERATIONS_FINISHED = Counter("payment_operations_finished", "Operations with an outcome", ["kind", "state"])
 UNKNOWN_OPERATIONS = Counter("payment_unknown_operations", "Messages that name an operation we do not have")
 REDISPATCHED = Counter("payment_redispatched", "Operations that recovery dispatched again")
+
+# The gate before the gateway, of this process.
+BUDGET_LEFT = Gauge("payment_gateway_budget_left", "Tokens of the request budget, as last seen")
+BUDGET_LEFT.set(math.inf)  # no limit, until a budget says otherwise
+BUDGET_WAITS = Counter("payment_gateway_budget_waits", "Calls that waited for a token", ["priority"])
+BUDGET_REFUSALS = Counter("payment_gateway_budget_refusals", "Calls that got no token in time", ["priority"])
+BREAKER_STATE = Gauge("payment_gateway_breaker_state", "0 closed, 1 half-open, 2 open: nothing is sent")
+BREAKER_REFUSALS = Counter("payment_gateway_breaker_refusals", "Calls that the breaker did not let through")
 
 # The relay and the consumer.
 LEADS = Gauge("payment_relay_leads", "1 while this relay carries, 0 while it stands by")

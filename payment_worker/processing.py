@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from payment_worker import outcomes
+from payment_worker.gate import Gate, Passage
 from payment_worker.leases import Leases
 from payment_worker.locking import LOOK, lock, record_locked, taken_out
 from payment_worker.marking import escalate
@@ -64,6 +65,7 @@ class Worker:
 
     sessions: Sessions
     gateway: Gateway
+    gate: Gate
     leases: Leases
     lease_s: float
     announce_change: Callable[[uuid.UUID], None]
@@ -72,9 +74,15 @@ class Worker:
     def process(self, operation_id: uuid.UUID, expected_attempt: int) -> Outcome | None:
         """Carry out one attempt. None when it is not ours to make: finished, claimed, paused or made already.
 
+        None, too, when it is not to be made now: the gateway does not answer, or the request budget is spent.
         `expected_attempt` is the number of attempts that the sender knew of, so that a message that
         comes twice or late does nothing.
         """
+        # Before the claim: what waits for its turn holds neither a lease nor a connection.
+        with self.gate.passage(operation_id, expected_attempt) as passage:
+            return self._attempt(operation_id, expected_attempt, passage) if passage else None
+
+    def _attempt(self, operation_id: uuid.UUID, expected_attempt: int, passage: Passage) -> Outcome | None:
         with alone(self.sessions) as connection:
             claim = self._claim(connection, operation_id, expected_attempt)
         if claim is None:
@@ -83,6 +91,7 @@ class Worker:
         with log_context(**ids), span("attempt", claim.operation.traceparent, **ids):
             with self.leases.held(operation_id, claim.attempt):
                 outcome = self._ask(claim)
+                passage.report(outcome, poll=claim.known_ref is not None)
                 self._insist_on_recording(claim, outcome)
             log.info("operation attempted", outcome=type(outcome).__name__)
         return outcome

@@ -8,6 +8,7 @@ from datetime import timedelta
 from sqlalchemy import Float, cast, func, or_, select, update
 
 from payment_worker import outcomes
+from payment_worker.gate import Gate
 from payment_worker.locking import lock, open_primary
 from payment_worker.marking import flag
 from payment_worker.metrics import REDISPATCHED
@@ -100,13 +101,14 @@ def sweep(sessions: Sessions, queue_depth: Callable[[], int], dispatch: Callable
 def verify_doubtful(
     sessions: Sessions,
     gateway: Gateway,
+    gate: Gate,
     verify_absence_s: float,
     announce_change: Callable[[uuid.UUID], None],
 ) -> int:
     """Look for all doubtful operations at the gateway in one pass; return how many were settled.
 
     Found: its outcome is adopted. Absent in two looks `verify_absence_s` apart: a new attempt under a
-    new key. Raises GatewayUnavailable when the look could not be completed.
+    new key. Raises GatewayUnavailable when the look could not be completed, or was not due its turn.
     """
     _flag_old_doubts(sessions, timedelta(seconds=verify_absence_s) + DOUBT_MAY_LAST)
     with sessions() as session:
@@ -130,7 +132,8 @@ def verify_doubtful(
         Sought(operation_id=str(row.id), kind=row.kind, gateway_ref=gateway_ref)
         for row, gateway_ref in doubtful
     ]
-    found = gateway.find(sought, min(row.created_at for row, _ in doubtful) - CLOCK_MARGIN)
+    since = min(row.created_at for row, _ in doubtful) - CLOCK_MARGIN
+    found = gate.look(lambda: gateway.find(sought, since))
     return sum(
         _settle(sessions, row.id, found[str(row.id)], verify_absence_s, announce_change)
         for row, _ in doubtful

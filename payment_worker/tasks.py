@@ -13,14 +13,16 @@ from celery.exceptions import CPendingDeprecationWarning
 from sqlalchemy.exc import SQLAlchemyError
 
 from payment_worker import recovery, retention
+from payment_worker.gate import make_gate
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
 from payment_worker.queues import PAYMENTS_QUEUE, PROCESS, PURGE, RECOVER, VERIFY, dispatch, make_celery
 from shared.commands.pause import paused
-from shared.database import Sessions, connect, is_database_down, make_sessions
+from shared.database import Sessions, connect, connections_in_use, is_database_down, make_sessions
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe import StripeGateway
 from shared.health import HealthServer, Pulse
+from shared.metrics import POOL_IN_USE
 from shared.settings import Settings
 from shared.telemetry import get_logger, log_context
 from shared.wakeup import Announcer, connect_redis
@@ -34,13 +36,19 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     engine = connect(
         settings.database_url, pool_size=settings.database_pool_size, application="payment-tasks"
     )
+    POOL_IN_USE.set_function(lambda: connections_in_use(engine))
     sessions = make_sessions(engine)
     leases = Leases(sessions, settings.lease_s)
+    gate = make_gate(sessions, settings)
     worker = Worker(
         sessions=sessions,
         gateway=StripeGateway(
-            settings.stripe_secret_key, settings.stripe_api_url, pool_size=settings.task_threads
+            settings.stripe_secret_key,
+            settings.stripe_api_url,
+            pool_size=settings.task_threads,
+            before_page=gate.next_page,
         ),
+        gate=gate,
         leases=leases,
         lease_s=settings.lease_s,
         announce_change=Announcer(connect_redis(settings.redis_url)),
@@ -127,7 +135,11 @@ def register(app: Celery, worker: Worker, settings: Settings) -> None:
         try:
             _survive(
                 lambda: recovery.verify_doubtful(
-                    worker.sessions, worker.gateway, settings.verify_absence_s, worker.announce_change
+                    worker.sessions,
+                    worker.gateway,
+                    worker.gate,
+                    settings.verify_absence_s,
+                    worker.announce_change,
                 )
             )
         finally:

@@ -119,6 +119,13 @@ class Settings:
         "",
         check=lambda value: value and _url("http", "https")(value),
     )
+    stripe_max_rps: float | None = _setting(
+        "requests a second to Stripe, of all processes together; 0: no limit; "
+        "empty: 25, but no limit with STRIPE_API_URL",
+        None,
+        "float",
+        Range(0, 10_000),
+    )
     host: str = _setting("the address that the API listens on", "127.0.0.1")
     port: int = _setting("the API's port", 5004, "int", Range(0, 65535))
     health_port: int = _setting(
@@ -189,7 +196,15 @@ class Settings:
         """Whether charges go to a simulator, so that no money moves."""
         return bool(self.stripe_api_url)
 
+    @property
+    def gateway_max_rps(self) -> float:
+        """Requests a second that the gateway may be sent, from the whole account; 0 for no limit."""
+        if self.stripe_max_rps is not None:
+            return self.stripe_max_rps
+        return 0.0 if self.simulated else STRIPE_RPS
 
+
+STRIPE_RPS = 25.0  # what Stripe lets through on one endpoint by default, of 100 for an account
 API_NEEDS = ("DATABASE_URL", "REDIS_URL")
 WORKER_NEEDS = ("DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY")
 
@@ -238,5 +253,6 @@ def settings_table() -> list[tuple[str, str, str]]:
     for each in fields(Settings):
         default = each.metadata["default"]
         name = each.name.upper() + (" (or _FILE)" if each.metadata["secret"] else "")
-        rows.append((name, "required" if default is MISSING else str(default), each.metadata["help"]))
+        shown = "required" if default is MISSING else "" if default is None else str(default)
+        rows.append((name, shown, each.metadata["help"]))
     return rows

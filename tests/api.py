@@ -21,6 +21,7 @@ from deploy.local.parts import program
 from deploy.local.ports import any_free
 from payment_api.app import create_app
 from payment_api.services import make_services
+from payment_worker.gate import make_gate
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
 from shared.database import connect, make_sessions
@@ -212,6 +213,7 @@ class Settler:
         self._worker = Worker(
             sessions=sessions,
             gateway=StripeGateway(settings.stripe_secret_key, settings.stripe_api_url),
+            gate=make_gate(sessions, settings),
             leases=Leases(sessions, settings.lease_s),
             lease_s=settings.lease_s,
             announce_change=Announcer(self._redis),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import func, select, update
 
 from payment_worker import recovery
+from payment_worker.gate import make_gate
 from payment_worker.leases import Leases
 from payment_worker.locking import lock
 from payment_worker.processing import Claim, Worker
@@ -85,8 +86,10 @@ class Watched:
 class Bench:
     """One worker on this test's own database, and everything that it has written there."""
 
-    def __init__(self, settings: Settings, *, lease_s: float = 30.0) -> None:
-        """Use the servers that the settings name; the heartbeat is not started."""
+    def __init__(
+        self, settings: Settings, *, lease_s: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Use the servers that the settings name; the heartbeat is not started. The breaker has the clock."""
         self.settings = settings
         self.engine = connect(settings.database_url, pool_size=12, application=APPLICATION)
         self.sessions = make_sessions(self.engine)
@@ -97,6 +100,7 @@ class Bench:
         self.worker = Worker(
             sessions=self.sessions,
             gateway=self.gateway,
+            gate=make_gate(self.sessions, settings, clock),
             leases=self.leases,
             lease_s=lease_s,
             announce_change=self.changed.append,
@@ -178,7 +182,9 @@ class Bench:
 
     def verify(self, verify_absence_s: float = 600.0) -> int:
         """Let recovery look for everything doubtful."""
-        return recovery.verify_doubtful(self.sessions, self.gateway, verify_absence_s, self.changed.append)
+        return recovery.verify_doubtful(
+            self.sessions, self.gateway, self.worker.gate, verify_absence_s, self.changed.append
+        )
 
     def claim(self, operation_id: uuid.UUID, attempt: int) -> Claim:
         """Return what the holder of an earlier attempt still has in its hands."""

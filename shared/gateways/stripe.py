@@ -1,6 +1,6 @@
 """The Stripe adapter: our operations in Stripe's words, and Stripe's answers and errors in ours."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -37,9 +37,20 @@ log = get_logger(__name__)
 class StripeGateway:
     """Stripe, or a simulator that speaks its language at `api_url`."""
 
-    def __init__(self, secret_key: str, api_url: str = "", *, pool_size: int = 10) -> None:
-        """Make the process's one client, which keeps up to `pool_size` connections; no call is made yet."""
+    def __init__(
+        self,
+        secret_key: str,
+        api_url: str = "",
+        *,
+        pool_size: int = 10,
+        before_page: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the process's one client, which keeps up to `pool_size` connections; no call is made yet.
+
+        `before_page` is called before each page of a list but the first; what it raises ends the look.
+        """
         self.simulated = bool(api_url)
+        self._before_page = before_page
         self._client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_url} if api_url else {},
@@ -148,6 +159,7 @@ class StripeGateway:
             yield from page["data"]
             if not page["has_more"]:
                 return
+            self._before_page()
             parameters["starting_after"] = page["data"][-1]["id"]
 
 

@@ -1,5 +1,6 @@
 """What an operator has at hand, used on the running stack: pause, resume, show, health and metrics."""
 
+import math
 import os
 import re
 import subprocess
@@ -112,6 +113,20 @@ def test_every_process_tells_how_it_is(stack: RunningStack, process: str) -> Non
     assert requests.get(f"{url}/healthz", timeout=10).json()["status"] == "ok"
     wait_until(lambda: requests.get(f"{url}/readyz", timeout=10).status_code == 200, SOON_S, "readiness")
     assert any(name.startswith("payment_") for name in figures(stack, process))
+
+
+def test_every_process_with_a_pool_tells_how_full_it_is(stack: RunningStack) -> None:
+    """The relay that leads holds its one connection; the others hold theirs for moments only."""
+    name = "payment_database_connections_in_use"
+    wait_until(lambda: figures(stack, "relay")[name] == 1, SOON_S, "the relay to hold its connection")
+    others = ("api", "tasks", "scheduler")
+    wait_until(lambda: {figures(stack, each)[name] for each in others} == {0}, SOON_S, "the others to rest")
+
+
+def test_the_task_worker_tells_how_it_stands_with_the_gateway(stack: RunningStack) -> None:
+    """Against the simulator there is no limit, and as long as it answers the breaker is closed."""
+    shown = figures(stack, "tasks")
+    assert (shown["payment_gateway_breaker_state"], shown["payment_gateway_budget_left"]) == (0, math.inf)
 
 
 def test_the_relay_says_whether_it_leads(stack: RunningStack) -> None:

@@ -79,7 +79,12 @@ def _measure(stack: RunningStack, rates: list[int], seconds: int) -> dict[str, A
         with console.status("joining orders, payments, charges and events row by row"):
             books = accounts.gather(stack.endpoints.database_url, simulator)
             rows = [_row(step, seconds, outcomes, books) for step in steps]
-    return {"steps": rows, "ceilings": limits, "rss_mb": memory}
+    return {
+        "steps": rows,
+        "ceilings": limits,
+        "rss_mb": memory,
+        "stripe_max_rps": os.environ.get("STRIPE_MAX_RPS") or None,
+    }
 
 
 def _step(stack: RunningStack, outcomes: Outcomes, rate_per_s: int, seconds: int, progress: Progress) -> Step:

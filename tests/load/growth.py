@@ -19,6 +19,9 @@ from sqlalchemy import Engine, event
 
 from deploy.local.client import running_stack
 from payment_worker import recovery
+from payment_worker.breaker import Breaker
+from payment_worker.budget import Budget
+from payment_worker.gate import Gate
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
 from payment_worker.relay import Relay
@@ -32,6 +35,7 @@ from shared.migrations import upgrade
 from shared.models import Operation
 from shared.money import Money
 from shared.telemetry import configure_logging
+from shared.wakeup import connect_redis
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SAMPLE = 300
@@ -79,6 +83,8 @@ class Cycle:
         self._worker = Worker(
             sessions=self.sessions,
             gateway=StripeGateway("sk_test_growth", endpoints.stripe_api_url),
+            # An unlimited budget: Redis is never asked.
+            gate=Gate(self.sessions, Budget(connect_redis("redis://"), 0), Breaker()),
             leases=Leases(self.sessions, 15),
             lease_s=15,
             announce_change=lambda _: None,

@@ -27,6 +27,9 @@ def show(console: Console, result: dict[str, Any]) -> None:
     for step in result["steps"]:
         table.add_row(*(str(step[group] if part is None else step[group][part]) for _, group, part in HEADS))
     console.print(table)
+    limit = result["stripe_max_rps"]
+    said = f"STRIPE_MAX_RPS={limit}" if limit else "unlimited, for STRIPE_MAX_RPS is not set"
+    console.print(f"the request budget toward the gateway: {said}")
     memory = ", ".join(f"{name} {size:g}" for name, size in result["rss_mb"].items())
     console.print(f"memory, MB: {memory}; together {sum(result['rss_mb'].values()):.0f}")
     best = max(step["completed_per_s"] for step in result["steps"])

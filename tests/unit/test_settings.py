@@ -27,7 +27,8 @@ BAD = [
     ("KAFKA_CONFIG", '{"a": 1}'), ("KAFKA_CONFIG", '"hunter2"'), ("KAFKA_TOPIC_PREFIX", "a b"),
     ("KAFKA_TOPIC_PREFIX", "x" * 101), ("STRIPE_SECRET_KEY", "hunter2"),
     ("STRIPE_SECRET_KEY", "pk_test_hunter2"), ("STRIPE_API_URL", "localhost:12111"),
-    ("STRIPE_API_URL", "http://127.0.0.1:port"), ("PORT", "http"), ("PORT", "-1"), ("PORT", "65536"),
+    ("STRIPE_API_URL", "http://127.0.0.1:port"), ("STRIPE_MAX_RPS", "-1"), ("STRIPE_MAX_RPS", "many"),
+    ("STRIPE_MAX_RPS", "nan"), ("STRIPE_MAX_RPS", "inf"), ("PORT", "http"), ("PORT", "-1"), ("PORT", "65536"),
     ("PORT", "80.5"), ("WEB_WORKERS", "0"), ("WEB_THREADS", "1"), ("WAIT_SLOTS", "-1"),
     ("WAIT_DEFAULT_S", "31"), ("WAIT_DEFAULT_S", "nan"), ("WAIT_DEFAULT_S", "inf"), ("WAIT_DEFAULT_S", "ten"),
     ("DATABASE_POOL_SIZE", "0"), ("TASK_THREADS", "0"), ("LEASE_S", "0"), ("RECOVERY_AFTER_S", "0"),
@@ -82,6 +83,19 @@ def test_set_values_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.payment_methods == ["credit_card", "paypal"]
     assert settings.amount_minimums == {"USD": 100}
     assert settings.simulated is True
+
+
+@pytest.mark.parametrize(
+    ("max_rps", "api_url", "allowed"),
+    [("", "", 25), ("", "http://127.0.0.1:1", 0), ("10", "http://127.0.0.1:1", 10), ("0", "", 0)],
+)
+def test_the_request_budget_is_stripes_unless_it_is_a_simulator(
+    monkeypatch: pytest.MonkeyPatch, max_rps: str, api_url: str, allowed: float
+) -> None:
+    """What is set holds; else Stripe's own limit, and none against a simulator."""
+    monkeypatch.setenv("STRIPE_MAX_RPS", max_rps)
+    monkeypatch.setenv("STRIPE_API_URL", api_url)
+    assert load_settings(()).gateway_max_rps == allowed
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n"])
