@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from payment_api.services import services
 from shared.commands.pause import paused
+from shared.database import reading
 from shared.models import Payment
 
 blueprint = flask.Blueprint("health", __name__)
@@ -45,7 +46,7 @@ def metrics() -> flask.Response:
 
 def _database() -> str:
     try:
-        with services().sessions() as session:
+        with reading(services().sessions) as session:
             session.execute(select(Payment.id).limit(1))
     except SQLAlchemyError as error:
         return f"away ({type(error).__name__})"

@@ -4,7 +4,7 @@ import threading
 import time
 
 from payment_api.metrics import WAIT_SLOTS
-from shared.database import Sessions, is_database_down
+from shared.database import Sessions, is_database_down, reading
 from shared.models import Payment
 from shared.payments import UNSETTLED
 from shared.wakeup import Listener
@@ -55,7 +55,7 @@ class Waiting:
     def _read(self, payment: Payment) -> Payment:
         """Read it anew; while the database is away, what is known: it is recorded, so an error would lie."""
         try:
-            with self._sessions() as session:
+            with reading(self._sessions) as session:
                 return session.get_one(Payment, payment.id)
         except Exception as error:
             if is_database_down(error):

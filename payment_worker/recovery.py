@@ -13,7 +13,7 @@ from payment_worker.locking import lock, open_primary
 from payment_worker.marking import flag
 from payment_worker.metrics import REDISPATCHED
 from shared import lifecycle
-from shared.database import Sessions, try_lock
+from shared.database import Sessions, reading, try_lock
 from shared.gateways import TERMINAL, Gateway, Outcome, Sought, Succeeded
 from shared.models import Operation, Pause, Payment
 from shared.payments import OPEN_OPERATION
@@ -111,7 +111,7 @@ def verify_doubtful(
     new key. Raises GatewayUnavailable when the look could not be completed, or was not due its turn.
     """
     _flag_old_doubts(sessions, timedelta(seconds=verify_absence_s) + DOUBT_MAY_LAST)
-    with sessions() as session:
+    with reading(sessions) as session:
         query = (
             select(Operation, Payment.gateway_ref)
             .join(Payment, Payment.id == Operation.payment_id)
@@ -145,7 +145,7 @@ def _flag_old_doubts(sessions: Sessions, older_than: timedelta) -> None:
     old = select(Operation.id).where(
         Operation.doubt_since < func.now() - older_than, Operation.needs_review.is_(False)
     )
-    with sessions() as session:
+    with reading(sessions) as session:
         operation_ids = session.scalars(old.limit(BATCH)).all()
     for operation_id in operation_ids:
         with sessions.begin() as session:

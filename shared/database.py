@@ -106,6 +106,17 @@ def alone(sessions: Sessions) -> Iterator[Connection]:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
+@contextmanager
+def reading(sessions: Sessions) -> Iterator[Session]:
+    """A session that only reads: each statement is a transaction of its own.
+
+    A session that is closed without a commit ends its transaction with a rollback, upon which the driver
+    forgets all statements that it has prepared on the connection, everybody's.
+    """
+    with alone(sessions) as connection, Session(connection) as session:
+        yield session
+
+
 def database_now(connection: Connection) -> datetime:
     """The database's time, which all hosts share; asked for once a minute and counted on from there.
 

@@ -14,7 +14,7 @@ from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.http import StrictParser, current_origin, idempotent_request, preference
 from payment_api.services import Services, services
 from shared.commands.create import CreatePayment, create_payment
-from shared.database import Sessions, first_id_of
+from shared.database import Sessions, first_id_of, reading
 from shared.events import rfc3339
 from shared.models import Payment, TimelineEntry
 from shared.money import Money
@@ -103,7 +103,7 @@ def get_timeline(payment_id: str) -> flask.Response:
     """Show everything that happened to a payment, oldest first."""
     payment = _find(services().sessions, payment_id)
     query = select(TimelineEntry).where(TimelineEntry.payment_id == payment.id)
-    with services().sessions() as session:
+    with reading(services().sessions) as session:
         entries = session.scalars(query.order_by(TimelineEntry.sequence)).all()
     return flask.jsonify(success=True, errorMessage=None, timeline=[_show_entry(each) for each in entries])
 
@@ -209,7 +209,7 @@ def _find(sessions: Sessions, payment_id: str) -> Payment:
         key = uuid.UUID(payment_id)
     except ValueError:
         raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
-    with sessions() as session:
+    with reading(sessions) as session:
         payment = session.get(Payment, key)
     if payment is None:
         raise PaymentNotFound("Payment not found")
@@ -229,5 +229,5 @@ def _page(sessions: Sessions, query: dict[str, Any]) -> list[Payment]:
         select_page = select_page.where(Payment.created_at > after, Payment.id >= first_id_of(after))
     if "cursor" in query:
         select_page = select_page.where(Payment.id < uuid.UUID(query["cursor"]))
-    with sessions() as session:
+    with reading(sessions) as session:
         return list(session.scalars(select_page))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.database import Sessions
+from shared.database import Sessions, reading
 from shared.models import Pause
 from shared.payments import OperationKind
 
@@ -26,5 +26,5 @@ def resume(sessions: Sessions, kinds: Iterable[OperationKind]) -> None:
 
 def paused(sessions: Sessions) -> list[OperationKind]:
     """The kinds that are halted."""
-    with sessions() as session:
+    with reading(sessions) as session:
         return list(session.scalars(select(Pause.kind).order_by(Pause.kind)))

@@ -28,7 +28,7 @@ from payment_worker.relay import Relay
 from shared.commands.create import CreatePayment, create_payment
 from shared.commands.idempotency import IdempotentRequest
 from shared.commands.operations import Origin
-from shared.database import Sessions, connect, make_sessions
+from shared.database import Sessions, connect, make_sessions, reading
 from shared.gateways.stripe import StripeGateway
 from shared.kafka import Deliveries, KafkaSettings
 from shared.migrations import upgrade
@@ -106,7 +106,7 @@ class Cycle:
         made = create_payment(
             self.sessions, command, origin, simulated=True, recovery_after_s=60, idempotent=key
         )
-        with self.sessions() as session:
+        with reading(self.sessions) as session:
             query = session.query(Operation.id).where(Operation.payment_id == made.payment.id)
             operation_id = query.scalar()
         self._worker.process(operation_id, 0)
