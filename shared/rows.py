@@ -41,8 +41,10 @@ class Writes:
         self._changed: list[tuple[Row, dict[str, Any]]] = []
 
     def add(self, model: Model, values: dict[str, Any]) -> None:
-        """Insert a row of these attributes; what is left out becomes null or the server's default."""
-        self._parts.append((Shape(model, is_insert=True, keys=tuple(values)), values))
+        """Insert a row of these attributes; what is left out or None becomes null or the server's default."""
+        # Past 50 parameters the driver no longer remembers how it has read a statement.
+        given = {key: value for key, value in values.items() if value is not None}
+        self._parts.append((Shape(model, is_insert=True, keys=tuple(given)), given))
 
     def change(self, *rows: Row) -> None:
         """Update what was changed on rows that belong to no session; once sent they count as unchanged.
