@@ -19,7 +19,8 @@ from shared.tracing import span
 log = get_logger(__name__)
 
 BATCH = 500
-IDLE_FIRST_S = 0.005
+# A round costs the same for one event as for ten: it waits this long for company. Twice in a payment's way.
+PACE_S = 0.02
 IDLE_LAST_S = 0.2
 STANDBY_S = 0.5
 RETRY_LAST_S = 5.0
@@ -49,7 +50,7 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Carry until `stop` is set; outages of the database or the broker are waited out."""
-        idle_s, retry_s = IDLE_FIRST_S, IDLE_LAST_S
+        pause_s, retry_s = PACE_S, IDLE_LAST_S
         while not stop.is_set():
             self.pulse.beat()
             try:
@@ -63,9 +64,8 @@ class Relay:
                 retry_s = min(RETRY_LAST_S, retry_s * 2)
                 continue
             retry_s = IDLE_LAST_S
-            idle_s = IDLE_FIRST_S if carried else min(IDLE_LAST_S, idle_s * 2)
-            if not carried:
-                stop.wait(idle_s if self.leads else STANDBY_S)
+            pause_s = PACE_S if carried else min(IDLE_LAST_S, pause_s * 2)
+            stop.wait(pause_s if self.leads else STANDBY_S)
         self.close()
         self._deliveries.close()
 
