@@ -1,21 +1,25 @@
 """Turn payment-requested events into Celery tasks; the offset moves on only when the task is queued."""
 
+import functools
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from kombu.exceptions import OperationalError
 
 from payment_worker.metrics import CONSUMED, CONSUMER_LAG, DEAD_LETTERS
+from payment_worker.queues import OPERATIONS_PER_TASK, Errand
 from shared import events
+from shared.events import Event
 from shared.health import Pulse
 from shared.kafka import Deliveries
 from shared.payments import Announcement
-from shared.telemetry import get_logger, log_context
+from shared.telemetry import get_logger
 from shared.tracing import span
 
 log = get_logger(__name__)
@@ -28,7 +32,8 @@ RETRY_LAST_S = 5.0
 # So many unreadable messages in a row are no accident: somebody produces something else to our topic.
 MAX_DEAD_IN_A_ROW = 1_000
 
-Dispatch = Callable[[str, int, str | None], None]
+Dispatch = Callable[[list[Errand]], None]
+Letter = tuple[int, str, bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
 class TooManyDeadLetters(Exception):
@@ -41,7 +46,7 @@ class RequestConsumer:
     def __init__(
         self, consumer: Consumer, dispatch: Dispatch, deliveries: Deliveries, topic_prefix: str
     ) -> None:
-        """`dispatch(operation_id, attempt, correlation_id)` queues a task and raises OperationalError."""
+        """`dispatch` queues operations, at most OPERATIONS_PER_TASK, and raises OperationalError."""
         self._consumer = consumer
         self._dispatch = dispatch
         self._deliveries = deliveries
@@ -69,16 +74,18 @@ class RequestConsumer:
             self._deliveries.close()
 
     def run_once(self, stop: threading.Event) -> int:
-        """Handle one batch and commit it; return how many messages were handled."""
+        """Handle what has come and commit it; return how many messages were handled."""
         messages = [each for each in take(self._consumer) if _usable(each)]
         offsets: dict[tuple[str, int], int] = {}
         handled = 0
-        for message in messages:
-            if not self._insist(message, stop):
+        for start in range(0, len(messages), OPERATIONS_PER_TASK):
+            batch = messages[start : start + OPERATIONS_PER_TASK]
+            if not self._handle(batch, stop):
                 break  # stopped in the middle: the rest is not committed and comes again to another
-            offsets[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
-            CONSUMED.labels(message.topic()).inc()
-            handled += 1
+            for message in batch:
+                offsets[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+                CONSUMED.labels(message.topic()).inc()
+            handled += len(batch)
         if offsets:
             self._commit([TopicPartition(*place, offset) for place, offset in offsets.items()])
         return handled
@@ -113,11 +120,11 @@ class RequestConsumer:
         except KafkaException as error:
             log.warning("offsets not committed; the messages come again", error=error.args[0].str())
 
-    def _insist(self, message: Message, stop: threading.Event) -> bool:
-        """Handle one message, waiting out outages of Redis or the broker; False when stopped before."""
+    def _insist(self, work: Callable[[], bool], stop: threading.Event) -> bool:
+        """Do it, waiting out outages of Redis or the broker; False when stopped before."""
         pause_s = RETRY_FIRST_S
         paused = False
-        while not self._handle(message):
+        while not work():
             paused = True
             self._stay(pause_s)
             pause_s = min(RETRY_LAST_S, pause_s * 2)
@@ -138,28 +145,36 @@ class RequestConsumer:
             with suppress(KafkaException):  # it is another's again
                 self._consumer.seek(place)
 
-    def _handle(self, message: Message) -> bool:
-        try:
-            event = events.decode(_headers(message), message.value())
-            operation_id = _operation_id(event)
-        except events.InvalidEvent as error:
-            return self._bury(message, error)
-        self._dead_in_a_row = 0
-        ids = {"payment_id": event.subject, "operation_id": operation_id}
-        with (
-            log_context(**ids, correlation_id=event.correlation_id),
-            span("queue", event.traceparent, **ids),
-        ):
+    def _handle(self, messages: list[Message], stop: threading.Event) -> bool:
+        """Bury what cannot be read and queue the others as one task; False when stopped before."""
+        requests: list[Event] = []
+        for message in messages:
             try:
-                self._dispatch(operation_id, 0, event.correlation_id)
-            except OperationalError as error:
-                log.warning("task not queued; trying again", error=type(error.__cause__ or error).__name__)
-                return False
-            log.info("task queued")
+                requests.append(_request(message))
+                self._dead_in_a_row = 0
+            except events.InvalidEvent as error:
+                letter = self._write_letter(message, error)
+                if not self._insist(functools.partial(self._bury, letter), stop):
+                    return False
+        return not requests or self._insist(lambda: self._queue(requests), stop)
+
+    def _queue(self, requests: list[Event]) -> bool:
+        try:
+            self._dispatch([(str(each.causation_id), 0, each.correlation_id) for each in requests])
+        except OperationalError as error:
+            log.warning("task not queued; trying again", error=type(error.__cause__ or error).__name__)
+            return False
+        for each in requests:
+            ids = {"payment_id": str(each.subject), "operation_id": str(each.causation_id)}
+            with span("queue", each.traceparent, **ids):
+                log.info("operation queued", **ids, correlation_id=each.correlation_id)
         return True
 
-    def _bury(self, message: Message, error: Exception) -> bool:
-        """Send an unreadable message to the dead letters as it came, with its origin and what is wrong."""
+    def _bury(self, letter: Letter) -> bool:
+        return bool(self._deliveries.deliver([letter]))
+
+    def _write_letter(self, message: Message, error: Exception) -> Letter:
+        """An unreadable message as it came, with its origin and what is wrong, for the dead letters."""
         self._dead_in_a_row += 1
         if self._dead_in_a_row > MAX_DEAD_IN_A_ROW:
             raise TooManyDeadLetters(f"{MAX_DEAD_IN_A_ROW} unreadable messages in a row on {message.topic()}")
@@ -176,8 +191,7 @@ class RequestConsumer:
             *_headers(message),
             *((name, value.encode()) for name, value in origin.items()),
         ]
-        letter = (0, self._prefix + events.DEAD_LETTERS, message.key(), message.value(), headers)
-        return bool(self._deliveries.deliver([letter]))
+        return 0, self._prefix + events.DEAD_LETTERS, message.key(), message.value(), headers
 
 
 def take(consumer: Consumer) -> list[Message]:
@@ -186,11 +200,13 @@ def take(consumer: Consumer) -> list[Message]:
     return [] if first is None else [first, *consumer.consume(BATCH - 1, 0)]
 
 
-def _operation_id(event: events.Event) -> str:
+def _request(message: Message) -> Event:
+    """The request that the message is. Raises InvalidEvent for anything else."""
+    event = events.decode(_headers(message), message.value())
     if event.type is not Announcement.PAYMENT_REQUESTED or not event.causation_id:
         raise events.InvalidEvent("not a request that names its operation")
     try:
-        return str(uuid.UUID(event.causation_id))
+        return replace(event, causation_id=str(uuid.UUID(event.causation_id)))
     except ValueError:
         raise events.InvalidEvent("the operation's id is no uuid") from None
 

@@ -2,8 +2,8 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Float, cast, func, or_, select, update
 
@@ -23,8 +23,9 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 BATCH = 200
-# Above this many waiting tasks the operations are on their way; dispatching again only adds to the queue.
-MAX_QUEUE_DEPTH = 2_000
+# Above this many waiting tasks, of up to twenty operations each, what is due is on its way; dispatching again
+# only adds to the queue.
+MAX_QUEUE_DEPTH = 500
 FIRST_REDISPATCH_S = 5.0
 LAST_REDISPATCH_S = 300.0
 MAX_DOUBLINGS = 10  # more than lead from the first pause to the last
@@ -34,8 +35,7 @@ CLOCK_MARGIN = timedelta(minutes=5)
 ACTOR = "recovery"
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """An operation to dispatch: the attempt number tells a late message from a present one."""
 
     operation_id: uuid.UUID
@@ -83,16 +83,15 @@ def take_due(sessions: Sessions) -> list[Due]:
         return [Due(*row) for row in session.execute(push)]
 
 
-def sweep(sessions: Sessions, queue_depth: Callable[[], int], dispatch: Callable[[Due], None]) -> int:
+def sweep(sessions: Sessions, queue_depth: Callable[[], int], dispatch: Callable[[list[Due]], None]) -> int:
     """Dispatch everything due; return how many. Does nothing while the queue is deep."""
     depth = queue_depth()
     if depth > MAX_QUEUE_DEPTH:
         log.warning("recovery waits: the queue is deep", depth=depth)
         return 0
     due = take_due(sessions)
-    for each in due:
-        dispatch(each)
     if due:
+        dispatch(due)
         REDISPATCHED.inc(len(due))
         log.info("operations dispatched again", count=len(due))
     return len(due)

@@ -1,5 +1,6 @@
 """The tasks: Redis only wakes workers up; PostgreSQL has the truth."""
 
+import functools
 import threading
 import uuid
 import warnings
@@ -14,9 +15,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from payment_worker import recovery, retention
 from payment_worker.gate import make_gate
+from payment_worker.inflight import InFlight
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
-from payment_worker.queues import PAYMENTS_QUEUE, PROCESS, PURGE, RECOVER, VERIFY, dispatch, make_celery
+from payment_worker.queues import (
+    PAYMENTS_QUEUE,
+    PROCESS,
+    PROCESS_BATCH,
+    PURGE,
+    RECOVER,
+    VERIFY,
+    Errand,
+    dispatch,
+    make_celery,
+)
 from shared.commands.pause import paused
 from shared.database import Sessions, connect, connections_in_use, is_database_down, make_sessions
 from shared.gateways import GatewayUnavailable
@@ -28,6 +40,9 @@ from shared.telemetry import get_logger, log_context
 from shared.wakeup import Announcer, connect_redis
 
 log = get_logger(__name__)
+
+# They hand operations out, or do a periodic task; the operations have threads of their own.
+CELERY_THREADS = 8
 
 
 def run_worker(settings: Settings, queues: list[str]) -> int:
@@ -53,7 +68,9 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
         lease_s=settings.lease_s,
         announce_change=Announcer(connect_redis(settings.redis_url)),
     )
-    register(app, worker, settings)
+    in_flight = InFlight(settings.task_threads)
+    signals.worker_shutting_down.connect(in_flight.close, weak=False)
+    register(app, worker, settings, in_flight)
     _serve_health(settings, sessions)
     leases.start()
     # What runs when the connection to Redis breaks goes on: cancelling a charge in flight would help nobody.
@@ -61,7 +78,7 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     # Threads: the work is waiting for the gateway. One process then holds one pool of connections.
     celery_worker = app.Worker(
         pool="threads",
-        concurrency=settings.task_threads,
+        concurrency=CELERY_THREADS,
         queues=queues,
         without_gossip=True,
         without_mingle=True,
@@ -69,6 +86,7 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
         loglevel=settings.log_level.upper(),
     )
     celery_worker.start()
+    in_flight.finish()
     leases.stop()
     engine.dispose()
     return int(celery_worker.exitcode or 0)
@@ -102,33 +120,43 @@ def _ready(sessions: Sessions) -> tuple[bool, dict[str, Any]]:
         return False, {"database": f"away ({type(error).__name__})"}
 
 
-def register(app: Celery, worker: Worker, settings: Settings) -> None:
+def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFlight) -> None:
     """Give the application its tasks, bound to what they work with."""
     client = connect_redis(settings.redis_url)
+    # Not shared: other applications of the process, a test's, have tasks of their own under these names.
+    task = functools.partial(app.task, shared=False)
 
-    @app.task(name=PROCESS)
-    def process(operation_id: str, attempt: int, correlation_id: str | None) -> None:
+    def carry_out(operation_id: str, attempt: int, correlation_id: str | None) -> None:
         with log_context(operation_id=operation_id, correlation_id=correlation_id):
             _survive(lambda: worker.process(uuid.UUID(operation_id), attempt))
 
-    @app.task(name=RECOVER)
+    @task(name=PROCESS)
+    def process(*errand: Any) -> None:  # sent by the release before
+        in_flight.begin(lambda: carry_out(*errand))
+
+    @task(name=PROCESS_BATCH)
+    def process_batch(errands: list[Errand]) -> None:
+        for errand in errands:
+            in_flight.begin(functools.partial(carry_out, *errand))
+
+    @task(name=RECOVER)
     def recover() -> None:
         _survive(
             lambda: recovery.sweep(
                 worker.sessions,
                 lambda: int(client.llen(PAYMENTS_QUEUE)),
-                lambda due: dispatch(app, str(due.operation_id), due.attempt, due.correlation_id),
+                lambda due: dispatch(app, [(str(each.operation_id), *each[1:]) for each in due]),
             )
         )
 
-    @app.task(name=PURGE)
+    @task(name=PURGE)
     def purge() -> None:
         keep = timedelta(days=settings.retention_idempotency_days)
         _survive(lambda: retention.purge(worker.sessions, keep))
 
     looking = threading.Lock()
 
-    @app.task(name=VERIFY)
+    @task(name=VERIFY)
     def verify() -> None:
         if not looking.acquire(blocking=False):
             return  # the last look still goes through a long list

@@ -175,7 +175,7 @@ class Bench:
     def recover(self) -> list[uuid.UUID]:
         """Let recovery dispatch what is due, carry it out, and return which operations it was."""
         due: list[recovery.Due] = []
-        recovery.sweep(self.sessions, lambda: 0, due.append)
+        recovery.sweep(self.sessions, lambda: 0, due.extend)
         for each in due:
             self.worker.process(each.operation_id, each.attempt)
         return [each.operation_id for each in due]

@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 
 from payment_worker.breaker import FAILURES_IN_A_ROW, LAST_PAUSE_S, SPREAD
 from payment_worker.gate import OutOfTurn
-from shared.gateways import Unknown, stripe
-from shared.payments import Status
+from shared.gateways import Sought, Unknown, stripe
+from shared.payments import OperationKind, Status
 from shared.settings import Settings
 from tests.clock import Clock
 from tests.worker import Bench, make_bench
@@ -165,7 +165,10 @@ def test_every_page_of_a_look_takes_its_turn(bench: Bench, monkeypatch: pytest.M
     gateway = stripe.StripeGateway(
         settings.stripe_secret_key, settings.stripe_api_url, before_page=lambda: pages.append("page")
     )
-    found = gateway.find([str(each) for each in operations], began)
+    sought = [
+        Sought(operation_id=str(each), kind=OperationKind.CHARGE, gateway_ref=None) for each in operations
+    ]
+    found = gateway.find(sought, began)
     assert [len(found[str(each)]) for each in operations] == [1, 1, 1]
     assert len(pages) >= len(operations) - 1
 
@@ -174,4 +177,4 @@ def test_every_page_of_a_look_takes_its_turn(bench: Bench, monkeypatch: pytest.M
 
     gateway = stripe.StripeGateway(settings.stripe_secret_key, settings.stripe_api_url, before_page=refuse)
     with pytest.raises(OutOfTurn):
-        gateway.find([str(each) for each in operations], began)
+        gateway.find(sought, began)

@@ -22,11 +22,11 @@ def test_celery_and_wake_ups_speak_tls_and_check_the_certificate(redis_url: str,
         trusted = f"rediss://localhost:{port}{parts.path}?ssl_ca_certs={authority}"
 
         assert connect_redis(trusted).ping()
-        dispatch(make_celery(Settings(redis_url=trusted)), "an operation", 0, None)
+        dispatch(make_celery(Settings(redis_url=trusted)), [("an operation", 0, None)])
         assert connect_redis(redis_url).llen(PAYMENTS_QUEUE) == 1
 
         with pytest.raises(redis.ConnectionError):
             connect_redis(plain).ping()
         with pytest.raises(OperationalError):
-            dispatch(make_celery(Settings(redis_url=plain)), "an operation", 0, None)
+            dispatch(make_celery(Settings(redis_url=plain)), [("an operation", 0, None)])
         assert connect_redis(redis_url).llen(PAYMENTS_QUEUE) == 1

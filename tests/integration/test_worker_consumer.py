@@ -19,7 +19,14 @@ from kombu.exceptions import OperationalError
 
 from payment_worker import consumer as consumer_module
 from payment_worker.consumer import RequestConsumer, TooManyDeadLetters
-from payment_worker.queues import PAYMENTS_QUEUE, PROCESS, dispatch, make_celery
+from payment_worker.queues import (
+    OPERATIONS_PER_TASK,
+    PAYMENTS_QUEUE,
+    PROCESS_BATCH,
+    Errand,
+    dispatch,
+    make_celery,
+)
 from shared.events import DEAD_LETTERS, PARTITIONS, Event, encode
 from shared.kafka import Deliveries, make_consumer
 from shared.payments import Announcement
@@ -127,23 +134,24 @@ def as_message(event: Event) -> tuple[bytes, bytes, Headers]:
     return message.key, message.value, message.headers
 
 
-def queued(settings: Settings) -> list[tuple[str, list[Any]]]:
-    """The tasks in Redis: their names and arguments, oldest first."""
+def queued(settings: Settings) -> list[list[Any]]:
+    """What the tasks in Redis are to carry out: operation, attempt and correlation id, oldest first."""
     with redis.Redis.from_url(settings.redis_url) as client:
-        tasks = [json.loads(each) for each in client.lrange(PAYMENTS_QUEUE, 0, -1)]
-    return [(each["headers"]["task"], json.loads(base64.b64decode(each["body"]))[0]) for each in tasks][::-1]
+        tasks = [json.loads(each) for each in client.lrange(PAYMENTS_QUEUE, 0, -1)][::-1]
+    assert {each["headers"]["task"] for each in tasks} <= {PROCESS_BATCH}
+    batches = [json.loads(base64.b64decode(each["body"]))[0][0] for each in tasks]
+    assert all(0 < len(batch) <= OPERATIONS_PER_TASK for batch in batches)
+    return [errand for batch in batches for errand in batch]
 
 
-def test_each_request_becomes_a_task(new_subject: NewSubject, settings: Settings) -> None:
-    """The task carries ids only; its attempt number is that of an operation nobody has claimed."""
-    operations = [str(uuid.uuid4()) for _ in range(20)]
+def test_each_request_is_queued(new_subject: NewSubject, settings: Settings) -> None:
+    """Tasks carry ids only; the attempt number is that of an operation nobody has claimed."""
+    operations = [str(uuid.uuid4()) for _ in range(3 * OPERATIONS_PER_TASK)]
     write(settings, REQUESTED, [as_message(request(each)) for each in operations])
     subject = new_subject()
-    subject.handle(20)
-    tasks = queued(settings)
-    assert sorted(arguments[0] for _, arguments in tasks) == sorted(operations)
-    assert {(name, *arguments[1:]) for name, arguments in tasks} == {(PROCESS, 0, "order 4711")}
-    assert subject.committed() == 20
+    subject.handle(len(operations))
+    assert sorted(queued(settings)) == sorted([each, 0, "order 4711"] for each in operations)
+    assert subject.committed() == len(operations)
 
 
 def test_a_later_release_may_say_more(new_subject: NewSubject, settings: Settings) -> None:
@@ -154,7 +162,7 @@ def test_a_later_release_may_say_more(new_subject: NewSubject, settings: Setting
     more = json.dumps({**json.loads(value), "addedLater": {"a": 1}}).encode()
     write(settings, REQUESTED, [(key, more, [*headers, ("ce_later", b"1")])])
     new_subject().handle(1)
-    assert queued(settings) == [(PROCESS, [operation_id, 0, "order 4711"])]
+    assert queued(settings) == [[operation_id, 0, "order 4711"]]
 
 
 def without(headers: Headers, name: str) -> Headers:
@@ -195,7 +203,7 @@ def test_what_cannot_be_read_is_buried_as_it_came(
     subject = new_subject()
     with caplog.at_level(logging.ERROR):
         subject.handle(len(letters) + 1)
-    assert [arguments[0] for _, arguments in queued(settings)] == [good]
+    assert [each[0] for each in queued(settings)] == [good]
     assert subject.committed() == len(letters) + 1
     buried = read_topics(settings, DEAD_LETTERS, count=len(letters))
     assert sorted(each.named["dlq_error_message"] for each in buried) == sorted(letters)
@@ -233,15 +241,15 @@ def test_a_request_waits_for_redis(new_subject: NewSubject, settings: Settings, 
     outcomes: list[str] = []
     failed_twice = threading.Event()
 
-    def watch(*task: Any) -> None:
+    def watch(errands: list[Errand]) -> None:
         try:
-            dispatch(subject.celery, *task)
+            dispatch(subject.celery, errands)
         except Exception as error:
             outcomes.append(type(error).__name__)
             if len(outcomes) > 1:
                 failed_twice.set()
             raise
-        outcomes.append("queued")
+        outcomes.extend("queued" for _ in errands)
 
     subject = new_subject(watch)
     with held_down(servers.stack, "valkey"):
@@ -252,7 +260,7 @@ def test_a_request_waits_for_redis(new_subject: NewSubject, settings: Settings, 
     thread.join(SOON_S)
     assert not thread.is_alive()
     assert outcomes == ["OperationalError"] * (len(outcomes) - 3) + ["queued"] * 3
-    assert [arguments[0] for _, arguments in queued(settings)] == operations
+    assert [each[0] for each in queued(settings)] == operations
     assert subject.committed() == 3
 
 
@@ -261,13 +269,14 @@ def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
 ) -> None:
     """Another leaves the group while this one waits for Redis: its partitions' first messages count too."""
     monkeypatch.setattr(consumer_module, "RETRY_LAST_S", consumer_module.RETRY_FIRST_S)
-    redis_is_back, attempts, done = threading.Event(), [0], []
+    redis_is_back, attempts = threading.Event(), [0]
+    done: list[str] = []
 
-    def dispatching(*task: Any) -> None:
+    def dispatching(errands: list[Errand]) -> None:
         attempts[0] += 1
         if not redis_is_back.is_set():
             raise OperationalError("Redis is away")
-        done.append(task[0])
+        done.extend(operation_id for operation_id, _, _ in errands)
 
     waiting, leaving = new_subject(dispatching), new_subject()
 
@@ -324,4 +333,4 @@ def test_a_consumer_takes_up_where_the_last_one_stopped(new_subject: NewSubject,
     write(settings, REQUESTED, [as_message(request(second))])
     later = new_subject()
     later.handle(1)
-    assert [arguments[0] for _, arguments in queued(settings)] == [first, second]
+    assert [each[0] for each in queued(settings)] == [first, second]

@@ -90,10 +90,10 @@ def test_the_sweep_waits_while_the_queue_is_deep(bench: Bench) -> None:
     """What is due is most likely in the queue already; when it has drained, the sweep goes on."""
     operation_id = bench.order(recovery_after_s=0)
     sent: list[Due] = []
-    assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH + 1, sent.append) == 0
+    assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH + 1, sent.extend) == 0
     assert sent == []
     assert bench.operation(operation_id).dispatch_count == 0
-    assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH, sent.append) == 1
+    assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH, sent.extend) == 1
     assert sent == [Due(operation_id, 0, None)]
 
 
@@ -120,7 +120,7 @@ def test_a_dispatch_that_fails_loses_nothing(bench: Bench) -> None:
     """Redis is away: the operation stays in the database and has its next turn."""
     operation_id = bench.order(recovery_after_s=0)
 
-    def fail(_due: Due) -> None:
+    def fail(_due: list[Due]) -> None:
         raise OperationalError("Redis is away")
 
     with pytest.raises(OperationalError):
