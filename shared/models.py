@@ -125,6 +125,7 @@ class Payment(Table):
     capture_method: Mapped[CaptureMethod]
     payment_method: Mapped[str]
     payment_method_id: Mapped[str | None]  # the gateway's token
+    gateway_customer: Mapped[str | None]  # whose saved card it is, in the gateway's words
     off_session: Mapped[bool]
     return_url: Mapped[str | None]
     status: Mapped[Status]

@@ -44,6 +44,12 @@ PAUSE: Final = "INSERT INTO pause (kind, since, actor) VALUES ('charge', now(), 
 WEBHOOK: Final = """
     INSERT INTO inbox (source, message_id, type, payload, state, next_attempt_at, received_at)
     VALUES ('stripe', 'evt_1', 'charge.refunded', '{}', 'received', now(), now())"""
+CUSTOMER: Final = """
+    INSERT INTO customer (id, email, key_number, key_since, owner, created_at)
+    VALUES (gen_random_uuid(), 'a@example.com', 1, now(), 'local', now())"""
+CARD: Final = """
+    INSERT INTO saved_card (id, customer_id, token, is_default, key_number, key_since, created_at)
+    SELECT id, id, 'pm_1', false, 1, now(), now() FROM customer"""
 DOUBT: Final = "UPDATE operation SET needs_review = true, doubt_since = now() WHERE state = 'in_flight'"
 PARK: Final = "UPDATE outbox SET parked_reason = 'test' WHERE position = (SELECT min(position) FROM outbox)"
 
@@ -126,7 +132,7 @@ def filled(settings: Settings) -> Stored:
         bench.attempt(bench.order(), fault="lost_response")
         bench.order()
         bench.engine.dispose()
-    for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK):
+    for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK, CUSTOMER, CARD):
         stored.change(statement)
     states = {row["state"] for row in stored.rows("operation")}
     assert states == {"succeeded", "failed", "in_flight", "requested"}
