@@ -1,4 +1,4 @@
-"""Turn payment-requested events into Celery tasks; the offset moves on only when the task is queued."""
+"""Turn requests for operations into Celery tasks; the offset moves on only when the task is queued."""
 
 import functools
 import threading
@@ -13,12 +13,12 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from kombu.exceptions import OperationalError
 
 from payment_worker.metrics import CONSUMED, CONSUMER_LAG, DEAD_LETTERS
-from payment_worker.queues import OPERATIONS_PER_TASK, Errand
+from payment_worker.queues import OPERATIONS_PER_TASK, Errand, queue_of
 from shared import events
 from shared.events import Event
 from shared.health import Pulse
 from shared.kafka import Deliveries
-from shared.payments import Announcement
+from shared.payments import REQUESTED_BY
 from shared.telemetry import get_logger
 from shared.tracing import span
 
@@ -32,7 +32,8 @@ RETRY_LAST_S = 5.0
 # So many unreadable messages in a row are no accident: somebody produces something else to our topic.
 MAX_DEAD_IN_A_ROW = 1_000
 
-Dispatch = Callable[[list[Errand]], None]
+Dispatch = Callable[[list[Errand], str], None]
+_QUEUES = {announcement: queue_of(kind) for kind, announcement in REQUESTED_BY.items()}
 Letter = tuple[int, str, bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
@@ -46,7 +47,7 @@ class RequestConsumer:
     def __init__(
         self, consumer: Consumer, dispatch: Dispatch, deliveries: Deliveries, topic_prefix: str
     ) -> None:
-        """`dispatch` queues operations, at most OPERATIONS_PER_TASK, and raises OperationalError."""
+        """`dispatch` puts operations, at most OPERATIONS_PER_TASK, in a queue; raises OperationalError."""
         self._consumer = consumer
         self._dispatch = dispatch
         self._deliveries = deliveries
@@ -57,7 +58,7 @@ class RequestConsumer:
         self._partitions: set[tuple[str, int]] = set()
         self.pulse = Pulse()
         consumer.subscribe(
-            [topic_prefix + Announcement.PAYMENT_REQUESTED],
+            [topic_prefix + each for each in sorted(set(REQUESTED_BY.values()))],
             on_assign=self._take_on,
             on_revoke=self._give_up,
             on_lost=self._give_up,
@@ -156,11 +157,16 @@ class RequestConsumer:
                 letter = self._write_letter(message, error)
                 if not self._insist(functools.partial(self._bury, letter), stop):
                     return False
-        return not requests or self._insist(lambda: self._queue(requests), stop)
+        by_queue: dict[str, list[Event]] = {}
+        for each in requests:
+            by_queue.setdefault(_QUEUES[each.type], []).append(each)
+        return all(
+            self._insist(functools.partial(self._queue, queue, few), stop) for queue, few in by_queue.items()
+        )
 
-    def _queue(self, requests: list[Event]) -> bool:
+    def _queue(self, queue: str, requests: list[Event]) -> bool:
         try:
-            self._dispatch([(str(each.causation_id), 0, each.correlation_id) for each in requests])
+            self._dispatch([(str(each.causation_id), 0, each.correlation_id) for each in requests], queue)
         except OperationalError as error:
             log.warning("task not queued; trying again", error=type(error.__cause__ or error).__name__)
             return False
@@ -203,7 +209,7 @@ def take(consumer: Consumer) -> list[Message]:
 def _request(message: Message) -> Event:
     """The request that the message is. Raises InvalidEvent for anything else."""
     event = events.decode(_headers(message), message.value())
-    if event.type is not Announcement.PAYMENT_REQUESTED or not event.causation_id:
+    if event.type not in _QUEUES or not event.causation_id:
         raise events.InvalidEvent("not a request that names its operation")
     try:
         return replace(event, causation_id=str(uuid.UUID(event.causation_id)))

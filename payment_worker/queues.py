@@ -10,13 +10,14 @@ from celery.beat import Scheduler
 from kombu import Queue
 
 from shared.health import Pulse
+from shared.payments import OperationKind
 from shared.settings import Settings
 
 # Names, queues and arguments are a contract between processes of neighbouring releases.
 PROCESS, RECOVER, VERIFY = "payments.process", "payments.recover", "payments.verify"
 PROCESS_BATCH, PURGE = "payments.process_batch", "payments.purge"
-PAYMENTS_QUEUE, RECOVERY_QUEUE = "payments", "recovery"
-QUEUES = (PAYMENTS_QUEUE, RECOVERY_QUEUE)
+PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE = "payments", "refunds", "recovery"
+QUEUES = (PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE)
 
 RECOVER_EVERY_S = 1.0
 VERIFY_EVERY_S = 15.0
@@ -90,7 +91,12 @@ def _schedule(settings: Settings) -> dict[str, Any]:
     }
 
 
-def dispatch(app: Celery, errands: Sequence[Errand]) -> None:
+def queue_of(kind: OperationKind) -> str:
+    """Where operations of this kind wait: a rush of refunds holds up no charge, and no charge a refund."""
+    return REFUNDS_QUEUE if kind is OperationKind.REFUND else PAYMENTS_QUEUE
+
+
+def dispatch(app: Celery, errands: Sequence[Errand], queue: str = PAYMENTS_QUEUE) -> None:
     """Queue one attempt of each operation. Raises kombu's OperationalError when Redis cannot be reached.
 
     Some may have been queued then; a second time does no harm.
@@ -102,7 +108,7 @@ def dispatch(app: Celery, errands: Sequence[Errand]) -> None:
             args=(batch,),
             # Nobody reads what Celery would make of the arguments for a log.
             argsrepr=f"{len(batch)} operations",
-            queue=PAYMENTS_QUEUE,
+            queue=queue,
             retry=False,
         )
 

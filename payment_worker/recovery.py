@@ -16,7 +16,7 @@ from shared import lifecycle
 from shared.database import Sessions, reading, try_lock
 from shared.gateways import TERMINAL, Gateway, Outcome, Sought, Succeeded
 from shared.models import Operation, Pause, Payment
-from shared.payments import OPEN_OPERATION
+from shared.payments import OPEN_OPERATION, OperationKind
 from shared.rows import Writes
 from shared.telemetry import get_logger
 
@@ -41,6 +41,7 @@ class Due(NamedTuple):
     operation_id: uuid.UUID
     attempt: int
     correlation_id: str | None
+    kind: OperationKind
 
 
 def take_due(sessions: Sessions) -> list[Due]:
@@ -74,7 +75,7 @@ def take_due(sessions: Sessions) -> list[Due]:
             next_attempt_at=now + cast(delay_s, Float) * timedelta(seconds=1),
             dispatch_count=Operation.dispatch_count + 1,
         )
-        .returning(Operation.id, Operation.attempt, Operation.correlation_id)
+        .returning(Operation.id, Operation.attempt, Operation.correlation_id, Operation.kind)
         .execution_options(synchronize_session=False)
     )
     with sessions.begin() as session:

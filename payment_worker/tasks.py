@@ -24,10 +24,12 @@ from payment_worker.queues import (
     PROCESS_BATCH,
     PURGE,
     RECOVER,
+    REFUNDS_QUEUE,
     VERIFY,
     Errand,
     dispatch,
     make_celery,
+    queue_of,
 )
 from shared.commands.pause import paused
 from shared.database import Sessions, connect, connections_in_use, is_database_down, make_sessions
@@ -144,8 +146,8 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
         _survive(
             lambda: recovery.sweep(
                 worker.sessions,
-                lambda: int(client.llen(PAYMENTS_QUEUE)),
-                lambda due: dispatch(app, [(str(each.operation_id), *each[1:]) for each in due]),
+                lambda: sum(int(client.llen(queue)) for queue in (PAYMENTS_QUEUE, REFUNDS_QUEUE)),
+                lambda due: _dispatch_again(app, due),
             )
         )
 
@@ -172,6 +174,15 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
             )
         finally:
             looking.release()
+
+
+def _dispatch_again(app: Celery, due: list[recovery.Due]) -> None:
+    by_queue: dict[str, list[Errand]] = {}
+    for each in due:
+        errand = (str(each.operation_id), each.attempt, each.correlation_id)
+        by_queue.setdefault(queue_of(each.kind), []).append(errand)
+    for queue, errands in by_queue.items():
+        dispatch(app, errands, queue)
 
 
 def _survive(work: Callable[[], object]) -> None:

@@ -241,9 +241,9 @@ def test_a_request_waits_for_redis(new_subject: NewSubject, settings: Settings, 
     outcomes: list[str] = []
     failed_twice = threading.Event()
 
-    def watch(errands: list[Errand]) -> None:
+    def watch(errands: list[Errand], queue: str) -> None:
         try:
-            dispatch(subject.celery, errands)
+            dispatch(subject.celery, errands, queue)
         except Exception as error:
             outcomes.append(type(error).__name__)
             if len(outcomes) > 1:
@@ -272,7 +272,7 @@ def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
     redis_is_back, attempts = threading.Event(), [0]
     done: list[str] = []
 
-    def dispatching(errands: list[Errand]) -> None:
+    def dispatching(errands: list[Errand], _queue: str) -> None:
         attempts[0] += 1
         if not redis_is_back.is_set():
             raise OperationalError("Redis is away")

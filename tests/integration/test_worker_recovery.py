@@ -10,7 +10,7 @@ from payment_worker import queues, recovery
 from payment_worker.recovery import LAST_REDISPATCH_S, MAX_QUEUE_DEPTH, Due, sweep, take_due
 from shared.database import try_lock
 from shared.gateways import GatewayUnavailable
-from shared.payments import Status
+from shared.payments import OperationKind, Status
 from shared.settings import Settings
 from tests.worker import NOT_DUE_S, Bench, make_bench
 
@@ -94,7 +94,7 @@ def test_the_sweep_waits_while_the_queue_is_deep(bench: Bench) -> None:
     assert sent == []
     assert bench.operation(operation_id).dispatch_count == 0
     assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH, sent.extend) == 1
-    assert sent == [Due(operation_id, 0, None)]
+    assert sent == [Due(operation_id, 0, None, OperationKind.CHARGE)]
 
 
 def test_only_one_sweep_at_a_time(bench: Bench) -> None:
