@@ -29,7 +29,7 @@ from payment_worker.queues import (
 )
 from shared.events import DEAD_LETTERS, PARTITIONS, Event, encode
 from shared.kafka import Deliveries, make_consumer
-from shared.payments import Announcement
+from shared.payments import REQUESTED_BY, Announcement
 from shared.settings import Settings
 from tests.conftest import Servers
 from tests.outages import held_down
@@ -39,6 +39,9 @@ from tests.waiting import wait_until
 SOON_S = 30.0
 REQUESTED = str(Announcement.PAYMENT_REQUESTED)
 Dispatched = tuple[str, int, str | None]
+
+
+EVERYTHING = PARTITIONS * len(set(REQUESTED_BY.values()))  # one topic a kind of request
 
 
 class Subject:
@@ -283,7 +286,7 @@ def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
     def both_have_a_share() -> bool:
         for subject in (waiting, leaving):
             subject.requests.run_once(subject.stop)
-        return len(waiting.kafka.assignment()) == len(leaving.kafka.assignment()) == PARTITIONS // 2
+        return len(waiting.kafka.assignment()) == len(leaving.kafka.assignment()) == EVERYTHING // 2
 
     wait_until(both_have_a_share, SOON_S, "both to have a share")
     operations = [str(uuid.uuid4()) for _ in range(30)]
@@ -292,7 +295,7 @@ def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
     thread.start()
     wait_until(lambda: attempts[0] > 1, SOON_S, "it to wait for Redis")
     leaving.close()
-    wait_until(lambda: len(waiting.kafka.assignment()) == PARTITIONS, SOON_S, "it to have everything")
+    wait_until(lambda: len(waiting.kafka.assignment()) == EVERYTHING, SOON_S, "it to have everything")
     so_far = attempts[0]
     wait_until(lambda: attempts[0] > so_far + 1, SOON_S, "it to wait on")
     redis_is_back.set()

@@ -28,7 +28,7 @@ def test_a_request_whose_message_was_lost_is_found(bench: Bench) -> None:
     """The message is given a while; then recovery sends the operation with all that a task needs."""
     fresh = bench.order()
     lost = bench.order(recovery_after_s=0, correlation_id="trace me")
-    assert take_due(bench.sessions) == [Due(lost, 0, "trace me")]
+    assert take_due(bench.sessions) == [Due(lost, 0, "trace me", OperationKind.CHARGE)]
     assert bench.operation(fresh).dispatch_count == 0
 
 
