@@ -5,7 +5,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from deploy.stripe_simulator import control, customers, queries, saved_cards, setup_intents
+from deploy.stripe_simulator import (
+    control,
+    control_webhooks,
+    customers,
+    events,
+    queries,
+    saved_cards,
+    setup_intents,
+)
 from deploy.stripe_simulator import refund_operations as refunds
 from deploy.stripe_simulator.errors import invalid
 from deploy.stripe_simulator.exchange import BODY_MAX_BYTES, Query, answer_get, answer_post
@@ -52,6 +60,8 @@ QUERIES: dict[str, Query] = {
     INTENTS + "/search": queries.search_intents,
     INTENTS + "/{id}": queries.retrieve_intent,
     "/v1/charges/{id}": queries.retrieve_charge,
+    events.EVENTS_URL: events.list_events,
+    events.EVENTS_URL + "/{id}": events.retrieve,
     CUSTOMERS: customers.list_customers,
     CUSTOMERS + "/{id}": customers.retrieve,
     CUSTOMERS + "/{id}/payment_methods": saved_cards.list_of_customer,
@@ -74,6 +84,7 @@ def build_app(simulator: Simulator) -> web.Application:
     for path, operation in DELETIONS.items():
         app.router.add_delete(path, _poster(simulator, operation))
     app.add_routes(control.routes(simulator))
+    app.add_routes(control_webhooks.routes(simulator))
     app.router.add_route("*", "/{path:.*}", _unrecognized(simulator))
     return app
 

@@ -1,13 +1,9 @@
 """The simulator's own JSON endpoints under /_control: latency, faults, authentication, ledger, health."""
 
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 from aiohttp import web
 
 from deploy.stripe_simulator import refunds, rendering, setup_intents
-from deploy.stripe_simulator.errors import StripeError
+from deploy.stripe_simulator.control_requests import Unacceptable, guarded, number, page_limit, read
 from deploy.stripe_simulator.faults import Fault, FaultKind
 from deploy.stripe_simulator.latency import Latency
 from deploy.stripe_simulator.lookups import CHARGE, INTENT
@@ -16,33 +12,24 @@ from deploy.stripe_simulator.refund_operations import steer
 from deploy.stripe_simulator.refunds import FAILURE_REASONS, REFUND
 from deploy.stripe_simulator.simulator import Simulator
 from deploy.stripe_simulator.store import Page, UnknownCursor
-from deploy.stripe_simulator.wire import to_json
 
-LEDGER_LIMIT_DEFAULT = 100
-LEDGER_LIMIT_MAX = 1000
 LEDGERS = {CHARGE: rendering.charge, REFUND: refunds.show}
 TIMES_MAX = 1_000_000
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Unacceptable(ValueError):
-    """A control request that says something that cannot be done."""
 
 
 def routes(simulator: Simulator) -> list[web.RouteDef]:
     """Return the control routes of one simulator."""
     control = Control(simulator)
     return [
-        web.get("/_control/health", _guarded(control.health)),
-        web.get("/_control/latency", _guarded(control.show_latency)),
-        web.put("/_control/latency", _guarded(control.set_latency)),
-        web.get("/_control/faults", _guarded(control.show_faults)),
-        web.post("/_control/faults", _guarded(control.add_fault)),
-        web.delete("/_control/faults", _guarded(control.clear_faults)),
-        web.post("/_control/authenticate", _guarded(control.authenticate)),
-        web.post("/_control/refund", _guarded(control.refund)),
-        web.get("/_control/ledger", _guarded(control.ledger)),
+        web.get("/_control/health", guarded(control.health)),
+        web.get("/_control/latency", guarded(control.show_latency)),
+        web.put("/_control/latency", guarded(control.set_latency)),
+        web.get("/_control/faults", guarded(control.show_faults)),
+        web.post("/_control/faults", guarded(control.add_fault)),
+        web.delete("/_control/faults", guarded(control.clear_faults)),
+        web.post("/_control/authenticate", guarded(control.authenticate)),
+        web.post("/_control/refund", guarded(control.refund)),
+        web.get("/_control/ledger", guarded(control.ledger)),
     ]
 
 
@@ -64,12 +51,12 @@ class Control:
 
     async def set_latency(self, request: web.Request) -> object:
         """Take `{"p50_ms", "p99_ms"}`; null, or null in both, makes calls instant."""
-        body = await _read(request, {"p50_ms", "p99_ms"}, or_null=True)
+        body = await read(request, {"p50_ms", "p99_ms"}, or_null=True)
         p50_ms, p99_ms = body.get("p50_ms"), body.get("p99_ms")
         if p50_ms is None and p99_ms is None:
             self._simulator.set_latency(None)
             return None
-        self._simulator.set_latency(Latency(_number("p50_ms", p50_ms), _number("p99_ms", p99_ms)))
+        self._simulator.set_latency(Latency(number("p50_ms", p50_ms), number("p99_ms", p99_ms)))
         return body
 
     async def show_faults(self, _request: web.Request) -> object:
@@ -78,7 +65,7 @@ class Control:
 
     async def add_fault(self, request: web.Request) -> object:
         """Take `{"kind", "times": 1, "match": {...}}`."""
-        body = await _read(request, {"kind", "times", "match"})
+        body = await read(request, {"kind", "times", "match"})
         times, match = body.get("times", 1), body.get("match") or {}
         if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= TIMES_MAX:
             message = f"times must be an integer from 1 to {TIMES_MAX}"
@@ -99,7 +86,7 @@ class Control:
 
         Answers with the intent.
         """
-        body = await _read(request, {"payment_intent", "setup_intent", "succeed"})
+        body = await read(request, {"payment_intent", "setup_intent", "succeed"})
         succeed = body.pop("succeed", True)
         ((kind, intent_id),) = body.items() if len(body) == 1 else [("", None)]
         if not isinstance(intent_id, str) or not isinstance(succeed, bool):
@@ -112,7 +99,7 @@ class Control:
 
     async def refund(self, request: web.Request) -> object:
         """Take `{"refund", "status", "failure_reason"}`: the refund's bank moves it; answers with it."""
-        body = await _read(request, {"refund", "status", "failure_reason"})
+        body = await read(request, {"refund", "status", "failure_reason"})
         reason = body.get("failure_reason")
         if reason is not None and reason not in FAILURE_REASONS:
             message = f"failure_reason must be one of {', '.join(FAILURE_REASONS)}"
@@ -123,55 +110,14 @@ class Control:
 
     async def ledger(self, request: web.Request) -> object:
         """Show every charge made, failed ones too, or with `kind=refund` every refund; oldest first."""
-        limit = request.query.get("limit", str(LEDGER_LIMIT_DEFAULT))
-        if not limit.isdecimal() or not 1 <= int(limit) <= LEDGER_LIMIT_MAX:
-            message = f"limit must be from 1 to {LEDGER_LIMIT_MAX}"
-            raise Unacceptable(message)
         kind = request.query.get("kind", CHARGE)
         if kind not in LEDGERS:
             message = f"kind must be one of {', '.join(LEDGERS)}"
             raise Unacceptable(message)
-        page = Page(limit=int(limit), after=request.query.get("starting_after"), oldest_first=True)
+        page = Page(limit=page_limit(request), after=request.query.get("starting_after"), oldest_first=True)
         try:
             found, has_more = self._simulator.store.page(kind, page)
         except UnknownCursor as error:
             message = f"no such {kind}: {error}"
             raise Unacceptable(message) from error
         return {"data": [LEDGERS[kind](facts) for facts in found], "has_more": has_more}
-
-
-def _guarded(handler: Callable[[web.Request], Awaitable[object]]) -> Handler:
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        try:
-            return _respond(200, await handler(request))
-        except StripeError as error:
-            return _respond(error.status, {"error": dict(error.fields)})
-        except ValueError as error:  # Unacceptable, an unknown kind, impossible numbers
-            return _respond(400, {"error": {"message": str(error)}})
-
-    return guarded
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        message = f"{name} must be a number"
-        raise Unacceptable(message)
-    return value
-
-
-async def _read(request: web.Request, known: set[str], *, or_null: bool = False) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.text())
-    except ValueError as error:
-        message = f"the body must be JSON: {error}"
-        raise Unacceptable(message) from error
-    if body is None and or_null:
-        return {}
-    if not isinstance(body, dict) or not body.keys() <= known:
-        message = f"the body must be an object with no other fields than {', '.join(sorted(known))}"
-        raise Unacceptable(message)
-    return body
-
-
-def _respond(status: int, value: object) -> web.Response:
-    return web.Response(body=to_json(value), status=status, content_type="application/json")

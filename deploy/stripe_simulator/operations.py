@@ -4,6 +4,7 @@ from deploy.stripe_simulator import intents, params, refunds, rendering, saved_c
 from deploy.stripe_simulator.currencies import check_amount
 from deploy.stripe_simulator.customers import find_customer
 from deploy.stripe_simulator.errors import card_error
+from deploy.stripe_simulator.events import announce
 from deploy.stripe_simulator.intent_params import CANCEL, CAPTURE, CONFIRM, check_create, check_return_url
 from deploy.stripe_simulator.lookups import CHARGE, INTENT, find_charge, find_intent
 from deploy.stripe_simulator.operation import Operation, always, never
@@ -14,6 +15,13 @@ from deploy.stripe_simulator.timers import set_timer
 
 BY_CUSTOMER = "payment_intent.customer"
 EXPIRES = "hold_expires"
+
+# The event that an attempt ends with, by the status it leaves the intent in.
+OUTCOME_EVENTS = {
+    "succeeded": "succeeded",
+    "requires_capture": "amount_capturable_updated",
+    "requires_payment_method": "payment_failed",
+}
 
 
 def create(store: Store, _target: str, checked: Params) -> rendering.Rendered:
@@ -26,6 +34,7 @@ def create(store: Store, _target: str, checked: Params) -> rendering.Rendered:
         method = saved_cards.usable(store, checked["payment_method"], customer)
         checked = checked | {"payment_method": method}
     intent = intents.new_intent(checked, now_s)
+    announce(store, "payment_intent.created", rendering.intent, intent)
     confirms = checked.get("confirm", False)
     charge = intents.confirm(intent, checked, now_s) if confirms else None
     links = {BY_CUSTOMER: customer} if customer is not None else None
@@ -53,7 +62,10 @@ def confirm(store: Store, target: str, checked: Params) -> rendering.Rendered:
 
 def _attempted(store: Store, intent: Facts, charge: Facts | None, checked: Params) -> rendering.Rendered:
     """Keep the charge of an attempt and show the intent. Raises the card error for a failed one."""
-    if charge is not None:
+    if charge is None:
+        if intent["status"] == "requires_action":
+            announce(store, "payment_intent.requires_action", rendering.intent, intent)
+    else:
         _keep_charge(store, intent, charge)
         if not charge["paid"]:
             shown = rendering.intent(intent)
@@ -69,11 +81,13 @@ def capture(store: Store, target: str, checked: Params) -> rendering.Rendered:
     if amount := checked.get("amount_to_capture"):
         check_amount(amount, intent["currency"], "amount_to_capture")
     intents.capture(intent, charge, amount)
+    announce(store, "charge.captured", rendering.charge, charge)
     if released := charge["amount"] - charge["amount_captured"]:
         refunds.release(store, charge, released)
     if added := checked.get("metadata"):
         store.reindex(intent["id"], intent["metadata"], intent["metadata"] | added)
         intent["metadata"] |= added
+    announce(store, "payment_intent.succeeded", rendering.intent, intent)
     store.update(intent)
     store.update(charge)
     return show(store, intent, checked, charge)
@@ -95,6 +109,7 @@ def _cancel(
     if charge is not None:
         store.update(charge)
         refunds.release(store, charge, charge["amount"], release_reason)
+    announce(store, "payment_intent.canceled", rendering.intent, intent)
 
 
 def expire(store: Store, target: str) -> None:
@@ -102,7 +117,7 @@ def expire(store: Store, target: str) -> None:
     intent = find_intent(store, target)
     if intent["status"] == "requires_capture":
         charge = find_charge(store, intent["latest_charge"])
-        _cancel(store, intent, charge, "automatic", "expired_uncaptured_charge")
+        _cancel(store, intent, charge, "automatic", refunds.EXPIRED)
 
 
 def authenticate(store: Store, target: str, *, succeed: bool) -> rendering.Rendered:
@@ -112,6 +127,8 @@ def authenticate(store: Store, target: str, *, succeed: bool) -> rendering.Rende
     store.update(intent)
     if charge is not None:
         _keep_charge(store, intent, charge)
+    else:
+        announce(store, "payment_intent.payment_failed", rendering.intent, intent)
     return rendering.intent(intent)
 
 
@@ -119,6 +136,9 @@ def _keep_charge(store: Store, intent: Facts, charge: Facts) -> None:
     store.insert(CHARGE, charge)
     if (capture_before := charge.get("_capture_before")) is not None:
         set_timer(store, EXPIRES, intent["id"], capture_before)
+    if store.endpoint is not None:
+        announce(store, f"charge.{charge['status']}", rendering.charge, charge)
+        announce(store, f"payment_intent.{OUTCOME_EVENTS[intent['status']]}", rendering.intent, intent)
     if charge["paid"]:
         saved_cards.keep_used(store, intent, usage=intent.get("setup_future_usage"))
 

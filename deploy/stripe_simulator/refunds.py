@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from deploy.stripe_simulator import currencies
+from deploy.stripe_simulator import currencies, rendering
 from deploy.stripe_simulator.errors import StripeError, invalid
+from deploy.stripe_simulator.events import announce
 from deploy.stripe_simulator.ids import new_id
 from deploy.stripe_simulator.lookups import find_charge
 from deploy.stripe_simulator.rendering import Rendered, shown
@@ -19,6 +20,7 @@ SETTLES_S = 2  # simulated seconds after which the refunds of two of the test ca
 FIRST_STATUS = {"pm_card_pendingRefund": "pending"}
 LAST_STATUS = {"pm_card_pendingRefund": "succeeded", "pm_card_refundFail": "failed"}
 
+EXPIRED = "expired_uncaptured_charge"  # the reason of a hold that was not captured in time
 MOVES = {
     "pending": ("pending", "requires_action", "succeeded", "failed", "canceled"),
     "requires_action": ("requires_action", "pending", "succeeded", "failed", "canceled"),
@@ -126,8 +128,11 @@ def _keep(store: Store, charge: Facts, amount_minor: int, status: str, more: Fac
         "status": status,
         **more,
     }
+    reason = more.get("reason")
     links = {BY_CHARGE: charge["id"], BY_INTENT: charge["payment_intent"]}
     store.insert(REFUND, refund, links=links)
+    announce(store, "refund.created", show, refund)
+    announce(store, "charge.expired" if reason == EXPIRED else "charge.refunded", rendering.charge, charge)
     return refund
 
 
@@ -148,6 +153,9 @@ def move(store: Store, refund: Facts, status: str, failure_reason: str | None = 
         store.update(charge)
     store.update(refund)
     drop_timer(store, SETTLES, refund["id"])
+    announce(store, "refund.updated", show, refund)
+    if status == "failed":
+        announce(store, "refund.failed", show, refund)
 
 
 def settle(store: Store, refund_id: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from deploy.stripe_simulator import intents, params, saved_cards
 from deploy.stripe_simulator.customers import find_customer
 from deploy.stripe_simulator.errors import card_error, invalid, missing, unexpected_state
+from deploy.stripe_simulator.events import announce
 from deploy.stripe_simulator.ids import new_id
 from deploy.stripe_simulator.intent_params import check_return_url
 from deploy.stripe_simulator.operation import Operation, always, never
@@ -140,6 +141,7 @@ def create(store: Store, _target: str, checked: Params) -> Rendered:
         find_customer(store, checked["customer"], param="customer")
     setup = _new(store, checked)
     _take_method(store, setup, checked)
+    announce(store, "setup_intent.created", show, setup)
     if checked.get("confirm"):
         _attempt(store, setup, checked)
     store.insert(SETUP, setup)
@@ -179,8 +181,9 @@ def _attempt(store: Store, setup: Facts, checked: Params) -> None:
             redirect = {"return_url": return_url, "url": page}
             action = {"type": "redirect_to_url", "redirect_to_url": redirect}
         setup |= {"status": "requires_action", "next_action": action}
+        announce(store, "setup_intent.requires_action", show, setup)
     elif decline := refuses_to_be_saved(card):
-        _refuse(setup, decline, "card_error", store.now_s())
+        _refuse(store, setup, decline, "card_error")
     else:
         _succeed(store, setup)
 
@@ -188,9 +191,10 @@ def _attempt(store: Store, setup: Facts, checked: Params) -> None:
 def _succeed(store: Store, setup: Facts) -> None:
     setup["status"] = "succeeded"
     saved_cards.keep_used(store, setup, usage=setup.get("usage", "off_session"))
+    announce(store, "setup_intent.succeeded", show, setup)
 
 
-def _refuse(setup: Facts, decline: Decline, error_type: str, now_s: int) -> None:
+def _refuse(store: Store, setup: Facts, decline: Decline, error_type: str) -> None:
     method = intents.forget_method(setup)
     setup |= {
         "status": "requires_payment_method",
@@ -200,9 +204,10 @@ def _refuse(setup: Facts, decline: Decline, error_type: str, now_s: int) -> None
             "_method": method["payment_method"],
             "_card": method["_card"],
             "_owner": method.get("_owner"),
-            "_at": now_s,
+            "_at": store.now_s(),
         },
     }
+    announce(store, "setup_intent.setup_failed", show, setup)
 
 
 def _result(setup: Facts) -> Rendered:
@@ -224,6 +229,7 @@ def cancel(store: Store, target: str, checked: Params) -> Rendered:
     setup.pop("next_action", None)
     setup |= {"status": "canceled", "cancellation_reason": checked.get("cancellation_reason")}
     store.update(setup)
+    announce(store, "setup_intent.canceled", show, setup)
     return show(setup)
 
 
@@ -237,7 +243,7 @@ def authenticate(store: Store, target: str, *, succeed: bool) -> Rendered:
     if succeed:
         _succeed(store, setup)
     else:
-        _refuse(setup, AUTHENTICATION_FAILED, "invalid_request_error", store.now_s())
+        _refuse(store, setup, AUTHENTICATION_FAILED, "invalid_request_error")
     store.update(setup)
     return show(setup)
 

@@ -14,6 +14,7 @@ from deploy.stripe_simulator.operations import EXPIRES, expire
 from deploy.stripe_simulator.params import Params
 from deploy.stripe_simulator.store import Store
 from deploy.stripe_simulator.timers import Action, run_for_ever
+from deploy.stripe_simulator.webhooks import Webhooks
 from deploy.stripe_simulator.wire import Answer, Form, to_json
 
 ACTIONS: dict[str, Action] = {EXPIRES: expire, refunds.SETTLES: refunds.settle}
@@ -30,6 +31,7 @@ class Simulator:
         self.store = Store(state)
         self.keys = IdempotencyKeys(self.store)
         self.faults = Faults(self.store)
+        self.webhooks = Webhooks(self.store)
         kept = self.store.setting(self.LATENCY_SETTING)
         self.latency = Latency(**kept) if kept else None
 
@@ -39,7 +41,7 @@ class Simulator:
 
     async def run_in_background(self) -> None:
         """Do what happens by itself, until cancelled."""
-        await run_for_ever(self.store, ACTIONS)
+        await asyncio.gather(run_for_ever(self.store, ACTIONS), self.webhooks.run_for_ever())
 
     def set_latency(self, latency: Latency | None) -> None:
         """Make calls take this long from now on, also after a restart; None makes them instant."""
@@ -75,6 +77,7 @@ class Simulator:
     ) -> Answer:
         """Run the operation and keep its answer under its key, in one transaction."""
         kind = fault.kind if fault else None
+        self.store.cause = (request_id, claim.key)
         with self.store.transaction():
             if kind is FaultKind.ERROR_BEFORE:
                 answer = internal_error().answer(request_id)
@@ -83,6 +86,7 @@ class Simulator:
                 if kind is FaultKind.ERROR_AFTER:
                     answer = internal_error().answer(request_id)
             self.keys.keep(claim, answer, request_id)
+        self.store.cause = (None, None)
         return answer
 
     def _run(self, operation: Operation, target: str, checked: Params, request_id: str) -> Answer:

@@ -10,50 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.stripe_simulator.endpoint import Endpoint
+from deploy.stripe_simulator.schema import SCHEMA, SCHEMA_VERSION
+
 Facts = dict[str, Any]  # what an object holds beyond its shape; names that start with _ are never shown
 
-SCHEMA_VERSION = 3
-SCHEMA = """
-CREATE TABLE objects (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    facts TEXT NOT NULL
-);
-CREATE INDEX objects_by_time ON objects (kind, created, seq);
-CREATE TABLE metadata (
-    name TEXT NOT NULL,
-    value TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    PRIMARY KEY (name, value, seq)
-) WITHOUT ROWID;
-CREATE TABLE links (
-    name TEXT NOT NULL,
-    value TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    PRIMARY KEY (name, value, seq)
-) WITHOUT ROWID;
-CREATE TABLE idempotency_keys (
-    key TEXT NOT NULL PRIMARY KEY,
-    path TEXT NOT NULL,
-    fingerprint BLOB NOT NULL,
-    created_at REAL NOT NULL,
-    request_id TEXT NOT NULL,
-    status INTEGER NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
-CREATE TABLE timers (
-    due_s REAL NOT NULL,
-    kind TEXT NOT NULL,
-    object_id TEXT NOT NULL,
-    PRIMARY KEY (kind, object_id)
-);
-CREATE INDEX timers_by_time ON timers (due_s);
-CREATE TABLE settings (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL);
-"""
 # WAL without fsync survives the death of this process, which is all that is promised, at a tenth of the cost.
 # The page cache is bounded: memory does not grow with the number of objects.
 PRAGMAS = ("journal_mode = WAL", "synchronous = OFF", "cache_size = -16000", "wal_autocheckpoint = 2000")
@@ -88,7 +49,14 @@ _COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 class Store:
-    """The state file. Not thread-safe: it belongs to the event loop's thread."""
+    """The state file. Not thread-safe: it belongs to the event loop's thread.
+
+    `endpoint` is where events go, None for nowhere; `cause` the id and the idempotency key of the request
+    that is being executed, which its events name.
+    """
+
+    endpoint: Endpoint | None = None
+    cause: tuple[str | None, str | None] = (None, None)
 
     def __init__(self, path: Path) -> None:
         """Open `path`, made if absent. Raises StateUnusable."""
