@@ -7,8 +7,10 @@ from aiohttp import web
 
 from deploy.stripe_simulator import (
     control,
+    control_actions,
     control_webhooks,
     customers,
+    disputes,
     events,
     queries,
     saved_cards,
@@ -67,6 +69,8 @@ QUERIES: dict[str, Query] = {
     CUSTOMERS + "/{id}/payment_methods": saved_cards.list_of_customer,
     METHODS: saved_cards.list_methods,
     METHODS + "/{id}": saved_cards.retrieve,
+    disputes.DISPUTES_URL: disputes.list_disputes,
+    disputes.DISPUTES_URL + "/{id}": disputes.retrieve,
     REFUNDS: refunds.list_refunds,
     REFUNDS + "/{id}": refunds.retrieve,
     SETUPS + "/{id}": setup_intents.retrieve,
@@ -84,6 +88,7 @@ def build_app(simulator: Simulator) -> web.Application:
     for path, operation in DELETIONS.items():
         app.router.add_delete(path, _poster(simulator, operation))
     app.add_routes(control.routes(simulator))
+    app.add_routes(control_actions.routes(simulator))
     app.add_routes(control_webhooks.routes(simulator))
     app.router.add_route("*", "/{path:.*}", _unrecognized(simulator))
     return app

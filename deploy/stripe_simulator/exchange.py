@@ -35,6 +35,9 @@ async def answer_get(simulator: Simulator, request: web.Request, query: Query) -
     try:
         check_access(request.headers)
         form = _nest(_parse(request.rel_url.raw_query_string))
+        fault = simulator.take_fault(form, request.match_info.get("id", ""), request.path, read=True)
+        if fault is not None and _fails(request, fault):
+            return web.Response()
         await pause(simulator.draw_delay_s(confirms=False))
         answer = Answer(200, to_json(query(simulator.store, request.match_info.get("id", ""), form)))
     except StripeError as error:
@@ -53,8 +56,8 @@ async def answer_post(simulator: Simulator, request: web.Request, operation: Ope
         check_access(request.headers)
         pairs = await _read_pairs(request)
         form = _nest(pairs)
-        fault = simulator.take_fault(form, request.match_info.get("id", ""))
-        if fault and fault.kind is FaultKind.CONNECTION_RESET:
+        fault = simulator.take_fault(form, request.match_info.get("id", ""), request.path)
+        if fault and fault.kind in RESETS:
             _disconnect(request, reset=True)
             return web.Response()
         answer, fault = await _converse(simulator, request, operation, form, pairs, request_id, fault)
@@ -71,6 +74,16 @@ async def answer_post(simulator: Simulator, request: web.Request, operation: Ope
     return _respond(answer, request_id, request.headers.get("Idempotency-Key"))
 
 
+def _fails(request: web.Request, fault: Fault) -> bool:
+    """Let a GET meet a fault: disconnect it and return true, or raise the StripeError it is answered with."""
+    if fault.kind in RESETS or fault.kind is FaultKind.LOST_RESPONSE:
+        _disconnect(request, reset=fault.kind in RESETS)
+        return True
+    refuse = REFUSALS.get(fault.kind, internal_error)
+    raise refuse()
+
+
+RESETS = (FaultKind.CONNECTION_RESET, FaultKind.UNAVAILABLE)
 REFUSALS = {FaultKind.RATE_LIMIT: rate_limited, FaultKind.LOCK_TIMEOUT: lock_timeout}
 
 

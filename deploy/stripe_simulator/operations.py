@@ -1,6 +1,6 @@
 """What the POST endpoints do: how their parameters are checked, and what they then change."""
 
-from deploy.stripe_simulator import intents, params, refunds, rendering, saved_cards
+from deploy.stripe_simulator import disputes, intents, params, refunds, rendering, saved_cards
 from deploy.stripe_simulator.currencies import check_amount
 from deploy.stripe_simulator.customers import find_customer
 from deploy.stripe_simulator.errors import card_error
@@ -87,9 +87,10 @@ def capture(store: Store, target: str, checked: Params) -> rendering.Rendered:
     if added := checked.get("metadata"):
         store.reindex(intent["id"], intent["metadata"], intent["metadata"] | added)
         intent["metadata"] |= added
-    announce(store, "payment_intent.succeeded", rendering.intent, intent)
     store.update(intent)
     store.update(charge)
+    _dispute_at_once(store, charge)
+    announce(store, "payment_intent.succeeded", rendering.intent, intent)
     return show(store, intent, checked, charge)
 
 
@@ -110,6 +111,11 @@ def _cancel(
         store.update(charge)
         refunds.release(store, charge, charge["amount"], release_reason)
     announce(store, "payment_intent.canceled", rendering.intent, intent)
+
+
+def _dispute_at_once(store: Store, charge: Facts) -> None:
+    if charge["_card"] == disputes.DISPUTED_AT_ONCE and charge.get("captured"):
+        disputes.open_dispute(store, charge)
 
 
 def expire(store: Store, target: str) -> None:
@@ -138,6 +144,8 @@ def _keep_charge(store: Store, intent: Facts, charge: Facts) -> None:
         set_timer(store, EXPIRES, intent["id"], capture_before)
     if store.endpoint is not None:
         announce(store, f"charge.{charge['status']}", rendering.charge, charge)
+    _dispute_at_once(store, charge)
+    if store.endpoint is not None:
         announce(store, f"payment_intent.{OUTCOME_EVENTS[intent['status']]}", rendering.intent, intent)
     if charge["paid"]:
         saved_cards.keep_used(store, intent, usage=intent.get("setup_future_usage"))

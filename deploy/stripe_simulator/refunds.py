@@ -77,7 +77,7 @@ def check_refundable(charge: Facts, amount_minor: int | None) -> int:
             f"This PaymentIntent ({charge['payment_intent']}) does not have a successful charge to refund."
         )
         raise invalid(message, param="payment_intent")
-    if charge.get("disputed"):
+    if charge.get("_charged_back"):
         message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
         raise invalid(message, code="charge_disputed")
     if left == 0:

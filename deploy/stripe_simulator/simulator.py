@@ -13,7 +13,7 @@ from deploy.stripe_simulator.operation import Operation
 from deploy.stripe_simulator.operations import EXPIRES, expire
 from deploy.stripe_simulator.params import Params
 from deploy.stripe_simulator.store import Store
-from deploy.stripe_simulator.timers import Action, run_for_ever
+from deploy.stripe_simulator.timers import Action, run_due, run_for_ever
 from deploy.stripe_simulator.webhooks import Webhooks
 from deploy.stripe_simulator.wire import Answer, Form, to_json
 
@@ -55,16 +55,22 @@ class Simulator:
             return 0.0
         return self.latency.draw_s(key) * (1.0 if confirms else OTHER_CALLS_SHARE)
 
-    def take_fault(self, form: Form, target: str) -> Fault | None:
-        """Use up the fault that this POST meets, judged by its metadata and its intent's."""
+    def take_fault(self, form: Form, target: str, path: str, *, read: bool = False) -> Fault | None:
+        """Use up the fault that this request meets, judged by its path, its metadata and its object's."""
         if not self.faults:
             return None
-        target = target or form.get("payment_intent", "")
-        facts = self.store.find(INTENT, target) if target and isinstance(target, str) else None
-        sent = form.get("metadata")
-        return self.faults.take(
-            {**(facts or {}).get("metadata", {}), **(sent if isinstance(sent, dict) else {})}
-        )
+        sent, named = form.get("metadata"), target or form.get("payment_intent")
+        metadata: Params = {}
+        for kind in (INTENT, refunds.REFUND):
+            facts = self.store.find(kind, named) if isinstance(named, str) else None
+            metadata |= (facts or {}).get("metadata", {})
+        metadata |= sent if isinstance(sent, dict) else {}
+        return self.faults.take(metadata, path, read=read)
+
+    def advance_clock(self, advance_s: float) -> None:
+        """Move the simulated time forward and do what has become due by then."""
+        self.store.move_clock(self.store.ahead_s + advance_s)
+        run_due(self.store, ACTIONS)
 
     def execute(
         self,

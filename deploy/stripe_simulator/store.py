@@ -83,7 +83,7 @@ class Store:
         elif version != SCHEMA_VERSION:
             message = f"{path} has schema {version}, this simulator writes {SCHEMA_VERSION}: delete it"
             raise StateUnusable(message)
-        self._ahead_s: float = self.setting(CLOCK_SETTING) or 0.0
+        self.ahead_s: float = self.setting(CLOCK_SETTING) or 0.0
 
     def close(self) -> None:
         """Close the file and let go of its lock."""
@@ -103,7 +103,7 @@ class Store:
 
     def now(self) -> float:
         """Return the simulated time in Unix seconds: this machine's, or ahead of it."""
-        return time.time() + self._ahead_s
+        return time.time() + self.ahead_s
 
     def now_s(self) -> int:
         """Return the simulated time in whole Unix seconds, as objects show it."""
@@ -111,7 +111,7 @@ class Store:
 
     def move_clock(self, ahead_s: float) -> None:
         """Let the simulated time run `ahead_s` ahead of this machine's, also after a restart."""
-        self._ahead_s = ahead_s
+        self.ahead_s = ahead_s
         self.keep_setting(CLOCK_SETTING, ahead_s)
 
     def execute(self, sql: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
