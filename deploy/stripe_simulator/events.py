@@ -10,7 +10,7 @@ from deploy.stripe_simulator.errors import missing
 from deploy.stripe_simulator.ids import new_id
 from deploy.stripe_simulator.lists import CREATED, PAGING, as_list, page_of
 from deploy.stripe_simulator.params import not_simulated, text
-from deploy.stripe_simulator.rendering import Rendered, shown
+from deploy.stripe_simulator.rendering import Rendered
 from deploy.stripe_simulator.store import Facts, Store
 from deploy.stripe_simulator.wire import Form
 
@@ -33,12 +33,6 @@ def announce(store: Store, kind: str, show: Callable[[Facts], Rendered], facts: 
 
     Without an endpoint nothing is made, not even what would be shown: most simulators run without.
     """
-    if store.endpoint is not None:
-        announce_shown(store, kind, show(facts))
-
-
-def announce_shown(store: Store, kind: str, rendered: Rendered) -> None:
-    """Do what `announce` does for an object that has been rendered already."""
     if (endpoint := store.endpoint) is None:
         return
     request_id, key = store.cause
@@ -50,14 +44,13 @@ def announce_shown(store: Store, kind: str, rendered: Rendered) -> None:
         "api_version": API_VERSION,
         "context": None,
         "created": store.now_s(),
-        "data": {"object": rendered},
+        "data": {"object": show(facts)},
         "livemode": False,
         "pending_webhooks": 1,
         "request": {"id": request_id, "idempotency_key": key},
         "type": kind,
-        "_status": kind,
     }
-    store.insert(EVENT, event)
+    store.insert(EVENT, event, status=kind)
     if endpoint.drops(kind):
         _queue(store, event_id, kind, 0.0, "dropped")
         return
@@ -84,21 +77,21 @@ def find(store: Store, object_id: str) -> Facts:
     return facts
 
 
-def show(store: Store, facts: Facts) -> Rendered:
+def with_pending(store: Store, facts: Facts) -> Rendered:
     """Return an Event with the number of its deliveries that are still to come."""
     sql = "SELECT count(*) FROM deliveries WHERE event_id = ? AND state = 'waiting'"
     (pending,) = store.execute(sql, (facts["id"],)).fetchone()
-    return {**shown(facts), "pending_webhooks": pending}
+    return {**facts, "pending_webhooks": pending}
 
 
 def retrieve(store: Store, object_id: str, form: Form) -> Rendered:
     """Show one event. Raises StripeError."""
     params.validate(form, {"expand": params.expansions()})
-    return show(store, find(store, object_id))
+    return with_pending(store, find(store, object_id))
 
 
 def list_events(store: Store, _object_id: str, form: Form) -> Rendered:
     """Show one page of events, newest first. Raises StripeError."""
     checked = params.validate(form, _LIST)
     found, has_more = page_of(store, EVENT, checked, status=checked.get("type"))
-    return as_list([show(store, facts) for facts in found], EVENTS_URL, has_more=has_more)
+    return as_list([with_pending(store, facts) for facts in found], EVENTS_URL, has_more=has_more)

@@ -25,7 +25,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class StateUnusable(RuntimeError):
-    """The state file is taken by another simulator or was written by another version."""
+    """The state file is taken by another simulator or was written by a newer version."""
 
 
 class UnknownCursor(LookupError):
@@ -78,9 +78,9 @@ class Store:
         for pragma in PRAGMAS:
             self._db.execute(f"PRAGMA {pragma}")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
+        if version < SCHEMA_VERSION:
             self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
+        elif version > SCHEMA_VERSION:
             message = f"{path} has schema {version}, this simulator writes {SCHEMA_VERSION}: delete it"
             raise StateUnusable(message)
         self.ahead_s: float = self.setting(CLOCK_SETTING) or 0.0
@@ -125,9 +125,13 @@ class Store:
         *,
         searchable: bool = False,
         links: Mapping[str, str | None] | None = None,
+        status: str | None = None,
     ) -> None:
-        """Add an object; a searchable one is found again by its metadata, and by its `links` in lists."""
-        row = (facts["id"], kind, facts["created"], _status(facts), _encode(facts))
+        """Add an object; a searchable one is found again by its metadata, and by its `links` in lists.
+
+        `status` is what lists select by, if it is not the status of the object itself.
+        """
+        row = (facts["id"], kind, facts["created"], status or _status(facts), _encode(facts))
         seq = self._db.execute(
             "INSERT INTO objects (id, kind, created, status, facts) VALUES (?, ?, ?, ?, ?)", row
         ).lastrowid
@@ -163,6 +167,14 @@ class Store:
     def find(self, kind: str, object_id: str) -> Facts | None:
         """Return the object, or None."""
         return self.find_many(kind, [object_id]).get(object_id)
+
+    def kept_text(self, object_id: str) -> str:
+        """Return what is kept of an object as it is kept, in JSON. Raises LookupError."""
+        row = self._db.execute("SELECT facts FROM objects WHERE id = ?", (object_id,)).fetchone()
+        if row is None:
+            raise LookupError(object_id)
+        text: str = row[0]
+        return text
 
     def find_many(self, kind: str, object_ids: Sequence[str]) -> dict[str, Facts]:
         """Return the objects that exist among `object_ids`, by id."""

@@ -1,6 +1,9 @@
 """The Stripe simulator lets time pass, banks dispute, people use the dashboard, and fails altogether."""
 
 import signal
+import sqlite3
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -253,3 +256,25 @@ def test_time_disputes_and_outages_outlive_a_killed_simulator(tmp_path: Path) ->
         assert [refund["id"] for refund in second.control.refunds()] == []
     finally:
         second.stop()
+
+
+def test_an_older_state_is_taken_on(tmp_path: Path) -> None:
+    """A state file of the first version gets the tables it lacks; one of a later version is refused."""
+    state = tmp_path / "state.sqlite"
+    first = Running(state)
+    paid = first.pay(capture_method="manual")
+    first.stop()
+    with sqlite3.connect(state) as kept:
+        for table in ("links", "timers", "deliveries"):
+            kept.execute(f"DROP TABLE {table}")
+        kept.execute("PRAGMA user_version = 1")
+    second = Running(state)
+    second.intents.capture(paid.id, {"amount_to_capture": 100})
+    assert len(second.v1.refunds.list({"payment_intent": paid.id}).data) == 1
+    second.stop()
+    with sqlite3.connect(state) as kept:
+        kept.execute("PRAGMA user_version = 1000")
+    command = [sys.executable, "-m", "deploy.stripe_simulator", "--port", "0", "--state", str(state)]
+    started = subprocess.run(command, capture_output=True, text=True, timeout=CALL_S, check=False)
+    assert started.returncode == 1
+    assert "schema 1000" in started.stdout
