@@ -173,7 +173,7 @@ class RequestConsumer:
         for each in requests:
             ids = {"payment_id": str(each.subject), "operation_id": str(each.causation_id)}
             with span("queue", each.traceparent, **ids):
-                log.info("operation queued", **ids, correlation_id=each.correlation_id)
+                log.info("task queued", **ids, correlation_id=each.correlation_id)
         return True
 
     def _bury(self, letter: Letter) -> bool:
