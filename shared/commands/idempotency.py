@@ -5,7 +5,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import delete, func
 from sqlalchemy.orm import Session
 
 from shared.database import try_lock
@@ -63,5 +63,16 @@ def bind(
             operation_id=operation_id,
             customer_id=customer_id,
             created_at=func.clock_timestamp(),
+        )
+    )
+
+
+def unbind(session: Session, request: IdempotentRequest) -> None:
+    """Free the key of a request that was refused after all."""
+    session.execute(
+        delete(IdempotencyKey).where(
+            IdempotencyKey.principal == request.principal,
+            IdempotencyKey.key == request.key,
+            IdempotencyKey.request_hash == request.request_hash,
         )
     )
