@@ -9,8 +9,9 @@ import flask_smorest
 import flask_swagger_ui
 
 from payment_api import health
-from payment_api.contracts import payments
+from payment_api.contracts import delivery, payments
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
+from payment_api.dialects import dialect_of
 from payment_api.errors import ErrorCode, explain
 from payment_api.http import MAX_BODY_BYTES, ExactJSONProvider, begin_request
 from payment_api.metrics import REQUEST_SECONDS, REQUESTS
@@ -23,6 +24,7 @@ log = get_logger(__name__)
 
 ASSETS = "/docs/assets"
 RETRY_AFTER_S = 1
+DIALECTS = (delivery.DIALECT,)  # beside the native one
 
 
 class Api(flask_smorest.Api):
@@ -35,7 +37,7 @@ class Api(flask_smorest.Api):
 
 
 def create_app(services: Services) -> flask.Flask:
-    """Make the application around these services. It needs neither Kafka nor the gateway."""
+    """Make the application around these services. It needs no Kafka, and the gateway only for saved cards."""
     app = flask.Flask(__name__, static_folder=None)
     app.json = ExactJSONProvider(app)
     app.config.update(
@@ -59,7 +61,8 @@ def create_app(services: Services) -> flask.Flask:
     _serve_assets(app)
     api = Api(app)
     api.register_blueprint(payments.blueprint)
-    complete(api.spec)
+    api.register_blueprint(delivery.blueprint)
+    complete(api.spec, DIALECTS)
     return app
 
 
@@ -111,7 +114,9 @@ def _refuse(error: Exception) -> tuple[dict[str, Any], int, dict[str, str]]:
         log.error("request failed", exc_info=error)
     elif code is ErrorCode.SERVICE_UNAVAILABLE:
         log.warning("the database is away or busy", error=type(error).__name__)
-    body = {"success": False, "errorMessage": message, "errorCode": code.name, "payment": None}
+    elif code is ErrorCode.GATEWAY_UNAVAILABLE:
+        log.warning("the gateway did not answer clearly", reason=str(error))
+    body = dialect_of(flask.request.path, DIALECTS).refusal(code, message)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if code.retry else {}
     if allowed := getattr(error, "valid_methods", None):
         headers["Allow"] = ", ".join(sorted(allowed))

@@ -5,7 +5,9 @@ from http import HTTPStatus
 
 from werkzeug.exceptions import HTTPException
 
+from shared.customers import CardDeclined, CardNotFound, CustomerConflict, CustomerNotFound
 from shared.database import is_database_down
+from shared.gateways import GatewayUnavailable
 from shared.money import MoneyError
 from shared.payments import (
     IdempotencyKeyInUse,
@@ -23,10 +25,18 @@ class ErrorCode(Enum):
     MALFORMED_JSON = (400, "The body is not JSON", False)
     VALIDATION_FAILED = (400, "A field is missing, unknown or not acceptable; the message names it", False)
     CARD_DATA_REFUSED = (400, "A field holds a card number or a card's security code", False)
+    PAYMENT_METHOD_DECLINED = (
+        402,
+        "The card's issuer does not let the card be saved; the message says why",
+        False,
+    )
     NOT_FOUND = (404, "There is no such route", False)
+    CUSTOMER_NOT_FOUND = (404, "There is no such customer that the caller may see", False)
+    PAYMENT_METHOD_NOT_FOUND = (404, "The customer has no such payment method", False)
     PAYMENT_NOT_FOUND = (404, "There is no such payment that the caller may see", False)
     METHOD_NOT_ALLOWED = (405, "The route exists, for another method", False)
     PAYMENT_CONFLICT = (409, "The order has a payment that stands in the way; the message says which", False)
+    CUSTOMER_CONFLICT = (409, "Another customer, or too many payment methods, stand in the way", False)
     IDEMPOTENCY_KEY_IN_USE = (409, "A request with this Idempotency-Key is being carried out", True)
     PAYLOAD_TOO_LARGE = (413, "The body is larger than 64 KiB", False)
     UNSUPPORTED_MEDIA_TYPE = (415, "The body is not application/json", False)
@@ -36,6 +46,8 @@ class ErrorCode(Enum):
     BAD_REQUEST = (400, "The request cannot be understood", False)
     INTERNAL_ERROR = (500, "Something broke here; the log line with the same correlation id says what", True)
     SERVICE_UNAVAILABLE = (503, "The database is away or busy; come back after Retry-After seconds", True)
+    GATEWAY_NOT_CONFIGURED = (503, "This API has no key for the gateway, which the route needs", False)
+    GATEWAY_UNAVAILABLE = (503, "The gateway did not answer clearly; the same request completes it", True)
 
     def __init__(self, status: int, meaning: str, retry: bool) -> None:  # noqa: FBT001 - an enum's row
         """Take the row of the table apart."""
@@ -60,6 +72,10 @@ _DOMAIN: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (PaymentConflict, ErrorCode.PAYMENT_CONFLICT),
     (IdempotencyKeyInUse, ErrorCode.IDEMPOTENCY_KEY_IN_USE),
     (IdempotencyKeyReused, ErrorCode.IDEMPOTENCY_KEY_REUSED),
+    (CustomerNotFound, ErrorCode.CUSTOMER_NOT_FOUND),
+    (CardNotFound, ErrorCode.PAYMENT_METHOD_NOT_FOUND),
+    (CustomerConflict, ErrorCode.CUSTOMER_CONFLICT),
+    (CardDeclined, ErrorCode.PAYMENT_METHOD_DECLINED),
     (PaymentError, ErrorCode.PAYMENT_CONFLICT),
 )
 _HTTP = {
@@ -71,6 +87,9 @@ _HTTP = {
         "The body must be application/json",
     ),
 }
+
+
+NO_CLEAR_ANSWER = "The payment gateway did not answer clearly; send the same request again"
 
 
 def explain(error: Exception) -> tuple[ErrorCode, str]:
@@ -87,6 +106,8 @@ def explain(error: Exception) -> tuple[ErrorCode, str]:
     ):
         fallback = (ErrorCode.BAD_REQUEST, "The request cannot be understood")
         return _HTTP.get(HTTPStatus(error.code), fallback)
+    if isinstance(error, GatewayUnavailable):
+        return ErrorCode.GATEWAY_UNAVAILABLE, NO_CLEAR_ANSWER
     if is_database_down(error):
         return ErrorCode.SERVICE_UNAVAILABLE, "The service is busy or cannot reach its database; try again"
     return ErrorCode.INTERNAL_ERROR, "Payment processing error: something broke here; try again later"

@@ -1,14 +1,15 @@
 """Complete the OpenAPI document with what holds for every route: headers and the errors they share."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
 from apispec import APISpec
 
+from payment_api.dialects import NATIVE, Dialect, dialect_of
 from payment_api.errors import ErrorCode
 
 _JSON = "application/json"
-_ERROR = {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}
 _CORRELATION = {
     "description": "the request's, or a new one; it is in every log line and event that the request causes",
     "schema": {"type": "string", "maxLength": 128},
@@ -36,8 +37,8 @@ _RESPONSE_HEADERS = {
 }
 
 
-def complete(spec: APISpec) -> None:
-    """Add shared headers and error answers to every operation of the document."""
+def complete(spec: APISpec, dialects: Sequence[Dialect]) -> None:
+    """Add shared headers and error answers, in the dialect of its path, to every operation."""
     original = spec.to_dict
 
     def to_dict() -> dict[str, Any]:
@@ -48,27 +49,26 @@ def complete(spec: APISpec) -> None:
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 if method != "parameters":
-                    _complete_operation(path, method, operation)
+                    _complete_operation(path, method, operation, dialect_of(path, dialects))
         return document
 
     spec.to_dict = to_dict  # type: ignore[method-assign]
 
 
-def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
+def _complete_operation(path: str, method: str, operation: dict[str, Any], dialect: Dialect) -> None:
     # What flask-smorest adds by itself are references to its own errors, which we never answer.
     described = {code: each for code, each in operation["responses"].items() if "$ref" not in each}
     codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
-    if "{" in path:
+    if "{" in path or dialect is not NATIVE:
         codes.append(ErrorCode.PAYMENT_NOT_FOUND)
+    if "requestBody" in operation:
+        codes += [ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE]
     if method == "post":
-        codes += [
-            ErrorCode.PAYMENT_CONFLICT,
-            ErrorCode.PAYLOAD_TOO_LARGE,
-            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-        ]
+        codes += [ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
+    error = {"schema": {"$ref": f"#/components/schemas/{dialect.refusal_schema}"}}
     for code in codes:
         names = ", ".join(sorted(each.name for each in ErrorCode if each.status == code.status))
-        described.setdefault(str(code.status), {"description": names, "content": {_JSON: _ERROR}})
+        described.setdefault(str(code.status), {"description": names, "content": {_JSON: error}})
     operation["responses"] = dict(sorted(described.items()))
     if method == "post":
         _complete_command(operation)
@@ -79,15 +79,18 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
 
 
 def _complete_command(operation: dict[str, Any]) -> None:
+    waits = "202" in operation["responses"]
     operation.setdefault("parameters", []).extend(
         {"in": "header", "name": name, "description": text, "required": False, "schema": schema}
         for name, text, schema in _REQUEST_HEADERS
+        if waits or name != "Prefer"
     )
     for status, response in operation["responses"].items():
-        if status in {"200", "202", "422"}:
+        if status in {"200", "201", "202", "422"}:
             response["headers"] = {
                 name: {"description": text, "schema": {"type": "string"}}
                 for name, text in _RESPONSE_HEADERS.items()
+                if waits or name != "Preference-Applied"
             }
         if status == "202":
             response["headers"]["Location"] = {

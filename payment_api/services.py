@@ -9,19 +9,22 @@ import redis
 from payment_api.waiting import Waiting
 from shared.commands.limits import AmountLimits
 from shared.database import Sessions, connect, connections_in_use, make_sessions
+from shared.gateways.customers import CustomerGateway
+from shared.gateways.stripe_customers import StripeCustomers
 from shared.settings import Settings
 from shared.wakeup import Listener, connect_redis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The settings, the database, and the requests that wait."""
+    """The settings, the database, the requests that wait, and the gateway of customers and saved cards."""
 
     settings: Settings
     sessions: Sessions
     redis: redis.Redis
     waiting: Waiting
     limits: AmountLimits
+    customers: CustomerGateway | None  # None without a key: everything else works without the gateway
 
     def pool_in_use(self) -> int:
         """Database connections that requests hold at this moment."""
@@ -39,6 +42,15 @@ def make_services(settings: Settings) -> Services:
         redis=client,
         waiting=Waiting(sessions, Listener(client), settings.wait_slots),
         limits=AmountLimits(settings.amount_minimums, settings.amount_maximums),
+        customers=_customers(settings),
+    )
+
+
+def _customers(settings: Settings) -> CustomerGateway | None:
+    if not settings.stripe_secret_key:
+        return None
+    return StripeCustomers(
+        settings.stripe_secret_key, settings.stripe_api_url, pool_size=settings.database_pool_size
     )
 
 

@@ -10,12 +10,17 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text is free of control characters, which neither a database nor a log should see."""
+    return _CONTROL.search(text) is None
+
+
 class Text(fields.String):
-    """A string without control characters, which neither a database nor a log should see."""
+    """A string without control characters."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if _CONTROL.search(text):
+        if not is_plain(text):
             raise ValidationError("Control characters are not allowed.")
         return text
 

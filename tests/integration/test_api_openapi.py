@@ -10,12 +10,17 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from payment_api.errors import ErrorCode
 from tests.api import Answer, Api, Settler
+from tests.delivery import KEY, Delivery, new_email
 from tests.factories import new_uuid, payment_body
 from tests.integration.conftest import NewApi
+from tests.simulator import Simulator
 
 ROUTES = {
     ("/payments", "post"), ("/payments", "get"), ("/payments/{payment_id}", "get"),
     ("/payments/{payment_id}/timeline", "get"),
+    ("/payment/customer", "post"), ("/payment/customer/{email}", "get"),
+    ("/payment/payment-method", "post"), ("/payment/payment-method", "delete"),
+    ("/payment/payment-method-details", "post"), ("/payment/payment-methods/{customer_id}", "get"),
 }  # fmt: skip
 NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:9/none"
 
@@ -53,9 +58,9 @@ def test_the_document_stays_the_same(shared_api: Api, document: Any) -> None:
 def test_every_route_is_documented(shared_api: Api, document: Any) -> None:
     """The application has no payment route that the document does not have, and the other way round."""
     rules = {
-        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in shared_api.app.url_map.iter_rules()
-        if rule.rule.startswith("/payments")
+        if rule.rule.startswith("/payment")
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     items = document["paths"].items()
@@ -152,6 +157,49 @@ def test_refusals_are_as_documented(api: Api, new_api: NewApi, document: Any) ->
         assert_documented(document, api.get(f"/payments/{bad}"), path)
         assert_documented(document, api.get(f"/payments/{bad}/timeline"), f"{path}/timeline")
     assert_documented(document, api.get("/payments?limit=0"), "/payments")
+
+
+def test_customers_and_cards_are_as_documented(new_api: NewApi, simulator: Simulator, document: Any) -> None:
+    """Every answer of the delivery routes, and refusals of each status, fit their schemas."""
+    shop = Delivery(new_api(STRIPE_API_URL=simulator.url, STRIPE_SECRET_KEY=KEY))
+    email, path = new_email(), "/payment/payment-method"
+    customer = shop.customer(email=email)
+    card = shop.card(customer)
+    without_stripe = Delivery(new_api())
+    answered = {
+        ("/payment/customer", "post"): [shop.create(), shop.create(email=1), without_stripe.create()],
+        ("/payment/customer/{email}", "get"): [
+            shop.client.get(f"/payment/customer/{each}") for each in (email, "nobody@example.com")
+        ],
+        (path, "post"): [
+            shop.save(customer, "pm_card_amex", Idempotency_Key="k"),
+            shop.save(customer, "pm_card_visa", Idempotency_Key="k"),
+            shop.save(customer, "pm_card_chargeDeclined"),
+            shop.save("cus_none", "pm_card_visa"),
+            shop.client.post("{}", path=path, Content_Type="text/plain"),
+        ],
+        (f"{path}-details", "post"): [shop.save_details(customer, card), shop.save_details("", card)],
+        (f"{path}s/{{customer_id}}", "get"): [shop.client.get(f"{path}s/{customer}")],
+        (path, "delete"): [shop.delete(customer, card), shop.delete("", card), shop.delete(customer, "pm_1")],
+    }
+    statuses = [each.status for answers in answered.values() for each in answers]
+    assert set(statuses) == {200, 201, 400, 402, 404, 415, 422, 503}
+    for (route, method), answers in answered.items():
+        for answer in answers:
+            assert_documented(document, answer, route, method)
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(ROUTES))
+def test_examples_fit_their_schemas(document: Any, path: str, method: str) -> None:
+    """What the document shows as an example is what its schema allows."""
+    operation = document["paths"][path][method]
+    contents = [each["content"] for each in operation["responses"].values()]
+    contents += [operation["requestBody"]["content"]] if "requestBody" in operation else []
+    shown = [each["application/json"] for each in contents if "example" in each["application/json"]]
+    assert shown or not path.startswith("/payment/")
+    for each in shown:
+        whole = each["schema"] | {"components": document["components"]}
+        jsonschema_rs.Draft202012Validator(whole, validate_formats=True).validate(each["example"])
 
 
 def test_the_docs_page_needs_no_internet(shared_api: Api) -> None:

@@ -5,6 +5,8 @@ import sqlalchemy.exc
 from werkzeug import exceptions
 
 from payment_api.errors import ErrorCode, RequestRefused, error_table, explain
+from shared.customers import CardDeclined, CardNotFound, CustomerConflict, CustomerNotFound
+from shared.gateways import GatewayUnavailable
 from shared.money import InvalidAmount, UnknownCurrency
 from shared.payments import (
     IdempotencyKeyInUse,
@@ -31,6 +33,11 @@ CASES = [
     (IllegalTransition(Status.FAILED, Status.PENDING), "PAYMENT_CONFLICT", 409, "cannot become"),
     (IdempotencyKeyInUse("in use"), "IDEMPOTENCY_KEY_IN_USE", 409, "in use"),
     (IdempotencyKeyReused("reused"), "IDEMPOTENCY_KEY_REUSED", 422, "reused"),
+    (CustomerNotFound("who"), "CUSTOMER_NOT_FOUND", 404, "who"),
+    (CardNotFound("what"), "PAYMENT_METHOD_NOT_FOUND", 404, "what"),
+    (CustomerConflict("taken"), "CUSTOMER_CONFLICT", 409, "taken"),
+    (CardDeclined("declined"), "PAYMENT_METHOD_DECLINED", 402, "declined"),
+    (GatewayUnavailable(SECRET), "GATEWAY_UNAVAILABLE", 503, "same request"),
     (exceptions.NotFound(), "NOT_FOUND", 404, "no such route"),
     (exceptions.MethodNotAllowed(), "METHOD_NOT_ALLOWED", 405, "method"),
     (exceptions.RequestEntityTooLarge(), "PAYLOAD_TOO_LARGE", 413, "64 KiB"),
@@ -65,7 +72,12 @@ def test_the_table_tells_every_code() -> None:
     assert [status for _, status, _, _ in table] == sorted(status for _, status, _, _ in table)
     assert len({meaning for _, _, meaning, _ in table}) == len(ErrorCode)
     retried = {code for code, _, _, retry in table if retry == "yes"}
-    assert retried == {"IDEMPOTENCY_KEY_IN_USE", "INTERNAL_ERROR", "SERVICE_UNAVAILABLE"}
+    assert retried == {
+        "IDEMPOTENCY_KEY_IN_USE",
+        "INTERNAL_ERROR",
+        "SERVICE_UNAVAILABLE",
+        "GATEWAY_UNAVAILABLE",
+    }
 
 
 def test_codes_are_errors() -> None:
