@@ -26,5 +26,6 @@ def request_of(payment: Payment, operation: Operation) -> Request:
         payment_method_id=payment.payment_method_id,
         off_session=payment.off_session,
         return_url=payment.return_url,
+        customer_ref=payment.gateway_customer,
         hold=payment.capture_method is CaptureMethod.MANUAL,
     )

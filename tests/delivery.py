@@ -91,6 +91,11 @@ class StripeSide:
         page = self._call("GET", f"payment_methods?customer={customer_ref}&limit=100")
         return {each["id"] for each in page["data"]}
 
+    def intents(self, customer_ref: str) -> list[dict[str, Any]]:
+        """List a customer's PaymentIntents."""
+        intents: list[dict[str, Any]] = self._call("GET", f"payment_intents?customer={customer_ref}")["data"]
+        return intents
+
     def new_card(self, token: str = "tok_visa", **details: str) -> str:  # noqa: S107 - a test token
         """Make a payment method, as the client's browser would, and return its id."""
         return str(

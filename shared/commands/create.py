@@ -7,6 +7,7 @@ from sqlalchemy import Connection, and_, or_, select
 from sqlalchemy.orm import Session
 
 from shared import lifecycle
+from shared.commands.customers import payer_of
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
 from shared.commands.operations import Origin, further
 from shared.database import Sessions, alone, database_now, new_id
@@ -15,6 +16,7 @@ from shared.money import Money
 from shared.payments import (
     DEAD,
     CaptureMethod,
+    InvalidCommand,
     OperationKind,
     PaymentConflict,
     PaymentError,
@@ -63,22 +65,30 @@ def create_payment(
     """Record the intent in one transaction; idempotent by order, by cart and by the client's key.
 
     Raises PaymentConflict when the order or cart has a live payment with other facts or a refunded one,
-    IdempotencyKeyReused and IdempotencyKeyInUse. Nothing is stored then.
+    InvalidCommand for a saved card that is not this customer's, IdempotencyKeyReused and
+    IdempotencyKeyInUse. Nothing is stored then.
     """
 
-    def new(connection: Connection) -> _New:
+    def answer(connection: Connection, session: Session) -> Payment:
+        try:
+            payer = payer_of(session, command.customer_id, command.payment_method_id)
+        except InvalidCommand:
+            # The card may have been removed since the order was paid with it.
+            if live := _live(command, session):
+                _check_same_facts(live, command)
+                return live
+            raise
         due_after = timedelta(seconds=recovery_after_s)
-        return _New(command, origin, database_now(connection), due_after, simulated=simulated)
+        new = _New(command, origin, database_now(connection), due_after, payer, simulated=simulated)
+        return _add_or_find(new, connection, session)
 
     if idempotent is None:
         with alone(sessions) as connection:
-            payment = _add_or_find(new(connection), connection, Session(connection))
-            return Created(payment, replayed=False)
+            return Created(answer(connection, Session(connection)), replayed=False)
     with sessions.begin() as session:
         if bound := find_bound(session, idempotent):
             return Created(session.get_one(Payment, bound.payment_id), replayed=True)
-        connection = session.connection()
-        payment = _add_or_find(new(connection), connection, session)
+        payment = answer(session.connection(), session)
         bind(session, idempotent, payment_id=payment.id)
         return Created(payment, replayed=False)
 
@@ -92,6 +102,7 @@ class _New:
         origin: Origin,
         at: datetime,
         due_after: timedelta,
+        gateway_customer: str | None,
         *,
         simulated: bool,
     ) -> None:
@@ -110,6 +121,7 @@ class _New:
             "capture_method": command.capture_method,
             "payment_method": command.payment_method,
             "payment_method_id": command.payment_method_id,
+            "gateway_customer": gateway_customer,
             "off_session": command.off_session,
             "return_url": command.return_url,
             "status": Status.PENDING,
