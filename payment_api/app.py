@@ -9,7 +9,7 @@ import flask_smorest
 import flask_swagger_ui
 
 from payment_api import health
-from payment_api.contracts import delivery, payments
+from payment_api.contracts import delivery, delivery_payments, payments
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
 from payment_api.dialects import dialect_of
 from payment_api.errors import ErrorCode, explain
@@ -62,6 +62,7 @@ def create_app(services: Services) -> flask.Flask:
     api = Api(app)
     api.register_blueprint(payments.blueprint)
     api.register_blueprint(delivery.blueprint)
+    api.register_blueprint(delivery_payments.blueprint)
     complete(api.spec, DIALECTS)
     return app
 

@@ -27,7 +27,7 @@ class ErrorCode(Enum):
     CARD_DATA_REFUSED = (400, "A field holds a card number or a card's security code", False)
     PAYMENT_METHOD_DECLINED = (
         402,
-        "The card's issuer does not let the card be saved; the message says why",
+        "The gateway or the card's issuer said no; the message says why",
         False,
     )
     NOT_FOUND = (404, "There is no such route", False)

@@ -2,15 +2,19 @@
 
 import threading
 import time
+import uuid
+from typing import TypeVar
 
 from payment_api.metrics import WAIT_SLOTS
 from shared.database import Sessions, is_database_down, reading
-from shared.models import Payment
-from shared.payments import UNSETTLED
+from shared.models import Operation, Payment
+from shared.payments import OPEN_OPERATION, UNSETTLED
 from shared.wakeup import Listener
 
 # A wake-up may be lost with Redis: re-read at least this often.
 REREAD_S = 1.0
+
+Row = TypeVar("Row", Payment, Operation)
 
 
 class Waiting:
@@ -25,39 +29,52 @@ class Waiting:
 
     def outcome(self, payment: Payment, wait_s: float) -> Payment | None:
         """The payment as it stands when settled or after `wait_s` seconds; None at once with no slot free."""
-        if wait_s <= 0 or payment.status not in UNSETTLED:
-            return payment
-        if self._slots is None or not self._slots.acquire(blocking=False):
-            return None
-        try:
-            with WAIT_SLOTS.track_inprogress():
-                return self._wait(payment, wait_s)
-        finally:
-            self._slots.release()
+        return self._bounded(payment, payment.id, wait_s)
+
+    def operation(self, operation: Operation, wait_s: float) -> Operation | None:
+        """The operation as it stands when ended or after `wait_s` seconds; None at once with no slot free."""
+        return self._bounded(operation, operation.payment_id, wait_s)
 
     def close(self) -> None:
         """Let every request go with what is known, within a second: the process is about to end."""
         self._closing = True
         self._listener.stop()
 
-    def _wait(self, payment: Payment, wait_s: float) -> Payment:
+    def _bounded(self, row: Row, payment_id: uuid.UUID, wait_s: float) -> Row | None:
+        if wait_s <= 0 or not _is_open(row):
+            return row
+        if self._slots is None or not self._slots.acquire(blocking=False):
+            return None
+        try:
+            with WAIT_SLOTS.track_inprogress():
+                return self._wait(row, payment_id, wait_s)
+        finally:
+            self._slots.release()
+
+    def _wait(self, row: Row, payment_id: uuid.UUID, wait_s: float) -> Row:
         until = time.monotonic() + wait_s
         # Subscribe first, then read: a change in between is seen either way.
-        with self._listener.listening(payment.id) as changed:
+        with self._listener.listening(payment_id) as changed:
             while True:
                 changed.clear()
-                payment = self._read(payment)
+                row = self._read(row)
                 left_s = until - time.monotonic()
-                if payment.status not in UNSETTLED or left_s <= 0 or self._closing:
-                    return payment
+                if not _is_open(row) or left_s <= 0 or self._closing:
+                    return row
                 changed.wait(min(REREAD_S, left_s))
 
-    def _read(self, payment: Payment) -> Payment:
+    def _read(self, row: Row) -> Row:
         """Read it anew; while the database is away, what is known: it is recorded, so an error would lie."""
         try:
             with reading(self._sessions) as session:
-                return session.get_one(Payment, payment.id)
+                return session.get_one(type(row), row.id)
         except Exception as error:
             if is_database_down(error):
-                return payment
+                return row
             raise
+
+
+def _is_open(row: Payment | Operation) -> bool:
+    if isinstance(row, Payment):
+        return row.status in UNSETTLED
+    return row.state in OPEN_OPERATION

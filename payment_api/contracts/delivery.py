@@ -21,6 +21,7 @@ from shared.commands.customers import (
     find_customer_by_email,
 )
 from shared.customers import CustomerNotFound
+from shared.database import reading
 from shared.gateways.customers import CustomerGateway
 from shared.models_customers import SavedCard
 
@@ -61,7 +62,8 @@ def refusal(code: ErrorCode, message: str) -> dict[str, Any]:
 DIALECT = Dialect("/payment/", refusal, "DeliveryRefusal")
 
 
-def _succeeded(data: Any) -> dict[str, Any]:
+def succeeded(data: Any) -> dict[str, Any]:
+    """An answer in this contract's words."""
     return {"success": True, "data": data}
 
 
@@ -73,7 +75,7 @@ def _succeeded(data: Any) -> dict[str, Any]:
     HTTPStatus.CREATED,
     schemas.CustomerAnswerSchema,
     description="The customer with this email address, made now or before",
-    example=_succeeded(CUSTOMER_EXAMPLE),
+    example=succeeded(CUSTOMER_EXAMPLE),
 )
 def post_customer(body: dict[str, Any]) -> flask.Response:
     """Create a customer, or find the one with this email address."""
@@ -85,22 +87,22 @@ def post_customer(body: dict[str, Any]) -> flask.Response:
     )
     made = create_customer(services().sessions, _gateway(), command, idempotent_request())
     data = {"customerId": made.customer.gateway_ref}
-    return _answer(data, HTTPStatus.CREATED, replayed=made.replayed)
+    return answer(succeeded(data), HTTPStatus.CREATED, replayed=made.replayed)
 
 
 @blueprint.route("/customer/<path:email>", methods=["GET"])
-@blueprint.response(HTTPStatus.OK, schemas.CustomerAnswerSchema, example=_succeeded(CUSTOMER_EXAMPLE))
+@blueprint.response(HTTPStatus.OK, schemas.CustomerAnswerSchema, example=succeeded(CUSTOMER_EXAMPLE))
 def get_customer(email: str) -> flask.Response:
     """Find a customer by email address."""
     _check_plain(email)
-    with services().sessions() as session:
+    with reading(services().sessions) as session:
         customer = find_customer_by_email(session, email)
-    return _answer({"customerId": customer.gateway_ref})
+    return answer(succeeded({"customerId": customer.gateway_ref}))
 
 
 @blueprint.route("/payment-method", methods=["POST"])
 @blueprint.arguments(schemas.CardSchema(), example=CARD_REQUEST)
-@blueprint.response(HTTPStatus.OK, schemas.CardAnswerSchema, example=_succeeded(CARD_EXAMPLE))
+@blueprint.response(HTTPStatus.OK, schemas.CardAnswerSchema, example=succeeded(CARD_EXAMPLE))
 @blueprint.alt_response(
     HTTPStatus.PAYMENT_REQUIRED,
     schema=schemas.DeliveryRefusalSchema,
@@ -111,7 +113,7 @@ def post_card(body: dict[str, Any]) -> flask.Response:
     """Save a card to a customer."""
     command = SaveCard(customer_id=body["customerId"], token=body["paymentMethodId"])
     saved = save_card(services().sessions, _gateway(), command, idempotent_request())
-    return _answer(_brief(saved.card), replayed=saved.replayed)
+    return answer(succeeded(_brief(saved.card)), replayed=saved.replayed)
 
 
 @blueprint.route("/payment-method-details", methods=["POST"])
@@ -119,7 +121,7 @@ def post_card(body: dict[str, Any]) -> flask.Response:
     schemas.DetailedCardSchema(),
     example={**CARD_REQUEST, "cardholderName": "Ada Lovelace", "isDefault": True},
 )
-@blueprint.response(HTTPStatus.OK, schemas.DetailedCardAnswerSchema, example=_succeeded(DETAILS_EXAMPLE))
+@blueprint.response(HTTPStatus.OK, schemas.DetailedCardAnswerSchema, example=succeeded(DETAILS_EXAMPLE))
 @blueprint.alt_response(
     HTTPStatus.PAYMENT_REQUIRED,
     schema=schemas.DeliveryRefusalSchema,
@@ -135,17 +137,17 @@ def post_card_details(body: dict[str, Any]) -> flask.Response:
         make_default=body["isDefault"],
     )
     saved = save_card(services().sessions, _gateway(), command, idempotent_request())
-    return _answer(_details(saved.card), replayed=saved.replayed)
+    return answer(succeeded(_details(saved.card)), replayed=saved.replayed)
 
 
 @blueprint.route("/payment-methods/<customer_id>", methods=["GET"])
-@blueprint.response(HTTPStatus.OK, schemas.CardListAnswerSchema, example=_succeeded([DETAILS_EXAMPLE]))
+@blueprint.response(HTTPStatus.OK, schemas.CardListAnswerSchema, example=succeeded([DETAILS_EXAMPLE]))
 def get_cards(customer_id: str) -> flask.Response:
     """List a customer's cards: the default, then the newest first."""
     _check_plain(customer_id)
-    with services().sessions() as session:
+    with reading(services().sessions) as session:
         cards = list_cards(session, find_customer(session, customer_id))
-    return _answer([_details(each) for each in cards])
+    return answer(succeeded([_details(each) for each in cards]))
 
 
 @blueprint.route("/payment-method", methods=["DELETE"])
@@ -154,12 +156,12 @@ def get_cards(customer_id: str) -> flask.Response:
     HTTPStatus.OK,
     schemas.DeletedAnswerSchema,
     description="It is gone, now or before; the newest remaining card is the default",
-    example=_succeeded({"success": True, "message": DELETED}),
+    example=succeeded({"success": True, "message": DELETED}),
 )
 def delete_card(body: dict[str, Any]) -> flask.Response:
     """Remove a customer's card; it can never be charged again."""
     remove_card(services().sessions, _gateway(), body["customerId"], body["paymentMethodId"])
-    return _answer({"success": True, "message": DELETED})
+    return answer(succeeded({"success": True, "message": DELETED}))
 
 
 def _gateway() -> CustomerGateway:
@@ -175,10 +177,19 @@ def _check_plain(name: str) -> None:
         raise CustomerNotFound("Customer not found")
 
 
-def _answer(data: Any, status: HTTPStatus = HTTPStatus.OK, *, replayed: bool = False) -> flask.Response:
-    response = flask.make_response(flask.jsonify(_succeeded(data)), status)
+def answer(
+    body: dict[str, Any],
+    status: HTTPStatus = HTTPStatus.OK,
+    *,
+    replayed: bool = False,
+    applied: str | None = None,
+) -> flask.Response:
+    """A response with what it says of the request's Idempotency-Key and Prefer headers."""
+    response = flask.make_response(flask.jsonify(body), status)
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
+    if applied:
+        response.headers["Preference-Applied"] = applied
     return response
 
 

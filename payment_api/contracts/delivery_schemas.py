@@ -3,13 +3,15 @@
 from typing import Any
 
 from marshmallow import Schema, fields
-from marshmallow.validate import Email, Length, OneOf, Regexp
+from marshmallow.validate import URL, Email, Length, OneOf, Regexp
 
-from payment_api.contracts.fields import Flag, Text
+from payment_api.contracts.fields import Flag, MinorAmount, Text
 from payment_api.errors import ErrorCode
+from shared.payments import CaptureMethod
 
 EMAIL_LENGTH = 254  # RFC 5321, the longest path less its brackets
 NAME_LENGTH = 256  # as Stripe limits it
+REASON_LENGTH = 500
 _TOKEN = r"^pm_[A-Za-z0-9_]{1,250}"  # noqa: S105 - a pattern
 _CUSTOMER = "the gateway's id, or the client's own where it was given one"
 
@@ -142,3 +144,98 @@ CardListAnswerSchema = _success(
     "CardListAnswer", fields.List(fields.Nested(DetailedCardDataSchema), required=True)
 )
 DeletedAnswerSchema = _success("DeletedAnswer", fields.Nested(DeletedDataSchema, required=True))
+
+
+class NewIntentSchema(Schema):
+    """An order to charge with a customer's payment method."""
+
+    amount = MinorAmount(
+        required=True, metadata=_described("in the currency's smallest unit", minimum=1, example=2500)
+    )
+    customerId = _customer_id()
+    paymentMethodId = _payment_method_id()
+    orderId = Text(
+        required=True,
+        validate=Length(1, 255),
+        metadata=_described("it has at most one live payment", example="order_7301"),
+    )
+    currency = Text(
+        load_default="usd",
+        validate=Regexp(r"^[A-Za-z]{3}\Z", error="Must be an ISO 4217 code."),
+        metadata=_described("ISO 4217, in either case", pattern="^[A-Za-z]{3}$"),
+    )
+    returnUrl = Text(
+        load_default=None,
+        allow_none=True,
+        validate=[Length(1, 2000), URL(schemes={"http", "https"}, require_tld=False)],
+        metadata=_described("where the customer comes back to after a redirect", format="uri"),
+    )
+    captureMethod = Text(
+        load_default=str(CaptureMethod.AUTOMATIC),
+        validate=OneOf([str(each) for each in CaptureMethod]),
+        metadata=_described("manual only holds the money, until it is captured"),
+    )
+
+
+class NewRefundSchema(Schema):
+    """Money to give back."""
+
+    paymentIntentId = Text(
+        required=True,
+        validate=Length(1, 255),
+        metadata=_described("as payment_intent_id was", example="pi_3QrT5vXyZ0123456789"),
+    )
+    amount = MinorAmount(
+        load_default=None,
+        allow_none=True,
+        metadata=_described("in the currency's smallest unit; all that is left by default", minimum=1),
+    )
+    reason = Text(
+        load_default=None,
+        allow_none=True,
+        validate=Length(1, REASON_LENGTH),
+        metadata=_described("kept with the refund"),
+    )
+
+
+class IntentDataSchema(Schema):
+    """How a payment stands, in the gateway's words."""
+
+    payment_intent_id = fields.String(required=True)
+    status = fields.String(
+        required=True, validate=OneOf(["succeeded", "requires_capture", "requires_action"])
+    )
+    amount = fields.Integer(required=True)
+    currency = fields.String(required=True)
+    client_secret = fields.String(metadata=_described("for Stripe.js; only with requires_action"))
+
+
+class RefundDataSchema(Schema):
+    """Money that went back."""
+
+    refund_id = fields.String(required=True)
+    status = fields.String(required=True, validate=OneOf(["succeeded"]))
+    amount = fields.Integer(required=True)
+    currency = fields.String(required=True)
+    payment_intent = fields.String(required=True)
+
+
+class PendingDataSchema(Schema):
+    """What is still under way."""
+
+    status = fields.String(required=True, validate=OneOf(["processing"]))
+    orderId = fields.String(metadata=_described("of a payment"))
+    payment_intent = fields.String(metadata=_described("of a refund"))
+
+
+class PendingAnswerSchema(Schema):
+    """Recorded, and carried out whatever happens; the same request shows how it went."""
+
+    success = fields.Boolean(required=True, validate=OneOf([True]))
+    pending = fields.Boolean(required=True, validate=OneOf([True]))
+    message = fields.String(required=True)
+    data = fields.Nested(PendingDataSchema, required=True)
+
+
+IntentAnswerSchema = _success("IntentAnswer", fields.Nested(IntentDataSchema, required=True))
+RefundAnswerSchema = _success("RefundAnswer", fields.Nested(RefundDataSchema, required=True))

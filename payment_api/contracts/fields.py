@@ -55,3 +55,14 @@ class DecimalAmount(fields.Field[Decimal]):
         if value <= 0:
             raise ValidationError("Must be greater than 0.")
         return Decimal(value)
+
+
+class MinorAmount(fields.Integer):
+    """A whole number of a currency's smallest units, greater than zero; 2500.0 and "2500" are none."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if type(value) is not int:
+            raise ValidationError("Must be an integer, in the currency's smallest unit.")
+        if value <= 0:
+            raise ValidationError("Must be greater than 0.")
+        return value

@@ -11,7 +11,7 @@ from shared.commands.asking import key_is_old, renew_key, until_known
 from shared.commands.customers import find_customer
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound, unbind
 from shared.customers import CardDeclined, CardNotFound, CustomerConflict
-from shared.database import Sessions, new_id
+from shared.database import Sessions, new_id, reading
 from shared.gateways import GatewayUnavailable
 from shared.gateways.customers import CardFacts, CustomerGateway, GatewayRefused, KeyPoisoned
 from shared.models_customers import Customer, SavedCard
@@ -97,7 +97,7 @@ def tell_default(sessions: Sessions, gateway: CustomerGateway, customer_id: uuid
     """
     told: str | None = None
     for _ in range(MAX_ROUNDS):
-        with sessions() as session:
+        with reading(sessions) as session:
             customer = session.get_one(Customer, customer_id)
             default = session.scalar(
                 select(SavedCard.gateway_ref).where(
@@ -175,7 +175,7 @@ def _attempt(
 
     None when a new key is to be tried. Raises GatewayRefused.
     """
-    with sessions() as session:
+    with reading(sessions) as session:
         query = select(SavedCard, key_is_old(SavedCard)).where(SavedCard.id == card_id)
         found = session.execute(query).one_or_none()
     if found is None:  # the same request, made twice at once, was refused

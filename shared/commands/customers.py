@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from shared.commands.asking import key_is_old, renew_key, until_known
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
 from shared.customers import CustomerConflict, CustomerNotFound
-from shared.database import Sessions, new_id
+from shared.database import Sessions, new_id, reading
 from shared.gateways.customers import CustomerGateway, KeyPoisoned, NewCustomer
 from shared.models_customers import Customer, SavedCard
 from shared.payments import InvalidCommand
@@ -155,7 +155,7 @@ def _check_same(session: Session, known: Customer, command: CreateCustomer) -> N
 
 def _attempt(sessions: Sessions, gateway: CustomerGateway, customer_id: uuid.UUID) -> Customer | None:
     """Return the customer once the gateway has it; None when a new key is to be tried."""
-    with sessions() as session:
+    with reading(sessions) as session:
         query = select(Customer, key_is_old(Customer)).where(Customer.id == customer_id)
         customer, is_old = session.execute(query).one()
     if customer.gateway_ref:
@@ -167,7 +167,7 @@ def _attempt(sessions: Sessions, gateway: CustomerGateway, customer_id: uuid.UUI
     with sessions.begin() as session:
         unknown = update(Customer).where(Customer.id == customer.id, Customer.gateway_ref.is_(None))
         session.execute(unknown.values(gateway_ref=gateway_ref))
-    with sessions() as session:
+    with reading(sessions) as session:
         return session.get_one(Customer, customer.id)
 
 

@@ -74,7 +74,8 @@ def _next_action(intent: Document) -> dict[str, Any] | None:
         return None
     action = intent.get("next_action") or {}
     if redirect := action.get("redirect_to_url"):
-        return {"type": "redirect", "redirectUrl": redirect["url"]}
+        secret = intent["client_secret"]
+        return {"type": "redirect", "redirectUrl": redirect["url"], "clientSecret": secret}
     return {"type": "confirm", "clientSecret": intent["client_secret"]}
 
 

@@ -20,6 +20,7 @@ ROUTES = {
     ("/payments/{payment_id}/timeline", "get"),
     ("/payment/customer", "post"), ("/payment/customer/{email}", "get"),
     ("/payment/payment-method", "post"), ("/payment/payment-method", "delete"),
+    ("/payment/payment-intent", "post"), ("/payment/refund", "post"),
     ("/payment/payment-method-details", "post"), ("/payment/payment-methods/{customer_id}", "get"),
 }  # fmt: skip
 NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:9/none"
@@ -157,6 +158,32 @@ def test_refusals_are_as_documented(api: Api, new_api: NewApi, document: Any) ->
         assert_documented(document, api.get(f"/payments/{bad}"), path)
         assert_documented(document, api.get(f"/payments/{bad}/timeline"), f"{path}/timeline")
     assert_documented(document, api.get("/payments?limit=0"), "/payments")
+
+
+def test_delivery_payments_are_as_documented(
+    new_api: NewApi, settler: Settler, simulator: Simulator, document: Any
+) -> None:
+    """Answers of each status of the delivery contract's payment routes fit their schemas."""
+    api = new_api(STRIPE_API_URL=simulator.url, STRIPE_SECRET_KEY=KEY)
+    path, refunds = "/payment/payment-intent", "/payment/refund"
+    body: dict[str, Any] = {"amount": 2500, "customerId": Delivery(api).customer(), "orderId": "a"}
+    answers = []
+    for card in ("visa", "chargeDeclined", "authenticationRequired"):
+        order = body | {"orderId": card, "paymentMethodId": f"pm_card_{card}"}
+        answers.append(settler.pay(api, order, path=path, Prefer="wait=9"))
+    body |= {"paymentMethodId": "pm_card_visa"}
+    answers += [api.post(body, path=path, Prefer="respond-async") for _ in range(2)]
+    answers += [api.post(body | {"amount": amount}, path=path) for amount in (100, 1.5)]
+    assert [each.status for each in answers] == [200, 402, 200, 202, 202, 409, 400]
+    ask = {"paymentIntentId": answers[0].body["data"]["payment_intent_id"], "amount": 1}
+    back = [api.post(ask, path=refunds, Prefer="respond-async", Idempotency_Key="k") for _ in range(2)]
+    settler.settle("visa")
+    back.append(api.post(ask, path=refunds, Idempotency_Key="k"))
+    back += [api.post(ask | more, path=refunds) for more in ({"amount": 2500}, {"paymentIntentId": "pi_1"})]
+    assert [each.status for each in back] == [202, 202, 200, 400, 404]
+    for route, given in ((path, answers), (refunds, back)):
+        for answer in given:
+            assert_documented(document, answer, route, "post")
 
 
 def test_customers_and_cards_are_as_documented(new_api: NewApi, simulator: Simulator, document: Any) -> None:
