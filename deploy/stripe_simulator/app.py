@@ -25,6 +25,7 @@ from deploy.stripe_simulator.operations import (
     CAPTURE_INTENT,
     CONFIRM_INTENT,
     CREATE_INTENT,
+    UPDATE_INTENT,
 )
 from deploy.stripe_simulator.rendering import Rendered
 from deploy.stripe_simulator.simulator import Simulator
@@ -40,6 +41,7 @@ REFUNDS = refunds.REFUNDS_URL
 SETUPS = setup_intents.SETUPS_URL
 OPERATIONS: dict[str, Operation] = {
     INTENTS: CREATE_INTENT,
+    INTENTS + "/{id}": UPDATE_INTENT,
     INTENTS + "/{id}/confirm": CONFIRM_INTENT,
     INTENTS + "/{id}/capture": CAPTURE_INTENT,
     INTENTS + "/{id}/cancel": CANCEL_INTENT,

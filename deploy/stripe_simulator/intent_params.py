@@ -80,6 +80,15 @@ CAPTURE: dict[str, params.Check] = {
         not_simulated,
     ),
 }  # fmt: skip
+UPDATE: dict[str, params.Check] = {
+    "description": text(1000),
+    "expand": _EXPAND,
+    "metadata": params.metadata_changes,
+    "receipt_email": params.email,
+    **dict.fromkeys(
+        ("amount", "currency", "customer", "payment_method", "setup_future_usage", "shipping"), not_simulated
+    ),
+}
 CANCEL: dict[str, params.Check] = {
     "cancellation_reason": one_of("duplicate", "fraudulent", "requested_by_customer", "abandoned"),
     "expand": _EXPAND,

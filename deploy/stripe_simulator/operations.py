@@ -3,9 +3,16 @@
 from deploy.stripe_simulator import disputes, intents, params, refunds, rendering, saved_cards
 from deploy.stripe_simulator.currencies import check_amount
 from deploy.stripe_simulator.customers import find_customer
-from deploy.stripe_simulator.errors import card_error
+from deploy.stripe_simulator.errors import StripeError, card_error
 from deploy.stripe_simulator.events import announce
-from deploy.stripe_simulator.intent_params import CANCEL, CAPTURE, CONFIRM, check_create, check_return_url
+from deploy.stripe_simulator.intent_params import (
+    CANCEL,
+    CAPTURE,
+    CONFIRM,
+    UPDATE,
+    check_create,
+    check_return_url,
+)
 from deploy.stripe_simulator.lookups import CHARGE, INTENT, find_charge, find_intent
 from deploy.stripe_simulator.operation import Operation, always, never
 from deploy.stripe_simulator.params import Params
@@ -50,14 +57,36 @@ def confirm(store: Store, target: str, checked: Params) -> rendering.Rendered:
         # A card may have been detached since the intent was made with it.
         method_id = checked.get("payment_method") or (intent.get("_kept") and intent["payment_method"])
         if method_id:
-            method = saved_cards.usable(store, method_id, intent.get("customer"))
-            checked = checked | {"payment_method": method}
+            checked = checked | {"payment_method": _usable(store, intent, method_id)}
     for name in ("receipt_email", "setup_future_usage", "shipping"):
         if name in checked:
             intent[name] = checked[name]
     charge = intents.confirm(intent, checked, store.now_s())
     store.update(intent)
     return _attempted(store, intent, charge, checked)
+
+
+def _usable(store: Store, intent: Facts, method_id: str) -> Facts:
+    try:
+        return saved_cards.usable(store, method_id, intent.get("customer"))
+    except StripeError as error:
+        raise StripeError(
+            error.status, {**error.fields, "payment_intent": rendering.intent(intent)}
+        ) from error
+
+
+def update(store: Store, target: str, checked: Params) -> rendering.Rendered:
+    """Change what an intent says about itself."""
+    intent = find_intent(store, target)
+    if "metadata" in checked:
+        metadata = params.merged(intent["metadata"], checked["metadata"])
+        store.reindex(target, intent["metadata"], metadata)
+        intent["metadata"] = metadata
+    for name in ("description", "receipt_email"):
+        if name in checked:
+            intent[name] = checked[name]
+    store.update(intent)
+    return show(store, intent, checked)
 
 
 def _attempted(store: Store, intent: Facts, charge: Facts | None, checked: Params) -> rendering.Rendered:
@@ -166,6 +195,7 @@ def show(
 
 
 CREATE_INTENT = Operation(check_create, create, lambda checked: checked.get("confirm", False))
+UPDATE_INTENT = Operation(lambda form: params.validate(form, UPDATE), update, never)
 CONFIRM_INTENT = Operation(lambda form: params.validate(form, CONFIRM), confirm, always)
 CAPTURE_INTENT = Operation(lambda form: params.validate(form, CAPTURE), capture, always)
 CANCEL_INTENT = Operation(lambda form: params.validate(form, CANCEL), cancel, never)

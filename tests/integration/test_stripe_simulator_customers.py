@@ -128,13 +128,17 @@ def test_a_saved_card_pays_for_its_customer_only(simulated: Running) -> None:
     with pytest.raises(stripe.InvalidRequestError, match="does not belong to the Customer") as refused:
         simulated.pay(order, payment_method=card.id, customer=ben.id)
     assert error_of(refused.value)["param"] == "payment_method"
+    waiting = simulated.pay(order, confirm=None, payment_method=None, customer=ben.id)
+    with pytest.raises(stripe.InvalidRequestError, match="does not belong to the Customer") as refused:
+        simulated.intents.confirm(waiting.id, {"payment_method": card.id})
+    assert error_of(refused.value)["payment_intent"]["id"] == waiting.id
     assert simulated.control.charges(order_id=order) == []
     for _ in range(2):
         paid = simulated.pay(order, payment_method=card.id, customer=ann.id, off_session=True)
         assert (paid.customer, paid.payment_method, paid.latest_charge.customer) == (ann.id, card.id, ann.id)
     listed = simulated.intents.list({"customer": ann.id}).data
     assert [intent.customer for intent in listed] == [ann.id, ann.id]
-    assert simulated.intents.list({"customer": ben.id}).data == []
+    assert [intent.id for intent in simulated.intents.list({"customer": ben.id}).data] == [waiting.id]
 
 
 def test_a_declining_card_cannot_be_saved(simulated: Running) -> None:

@@ -44,7 +44,7 @@ def receiver() -> Iterator[Receiver]:
 
 def point(simulated: Running, receiver: Receiver | None, **troubles: Any) -> requests.Response:
     """Let the simulator send its webhooks to the receiver."""
-    told = {"url": receiver.url, "secret": SECRET, **troubles} if receiver else {"url": None}
+    told: dict[str, Any] = {"url": receiver.url, "secret": SECRET, **troubles} if receiver else {"url": None}
     return requests.put(f"{simulated.url}/_control/webhooks", json=told, timeout=CALL_S)
 
 
@@ -119,6 +119,14 @@ def test_each_outcome_has_its_event(simulated: Running, receiver: Receiver) -> N
         {"confirm": True, "payment_method": "pm_card_visa", "payment_method_types": ["card"]}
     )
     wait_for(receiver, setup.id, "setup_intent.created", "setup_intent.succeeded")
+
+
+def test_a_secret_is_rolled(simulated: Running, receiver: Receiver) -> None:
+    """With two secrets each event is signed with both, so that a receiver of either takes it."""
+    point(simulated, receiver, secret=["whsec_new", SECRET])
+    wait_for(receiver, simulated.pay(confirm=None).id, CREATED)
+    point(simulated, receiver, secret=[SECRET, "whsec_new"])
+    wait_for(receiver, simulated.pay(confirm=None).id, CREATED)
 
 
 def test_a_failed_refund_is_announced(simulated: Running, receiver: Receiver) -> None:
