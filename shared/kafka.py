@@ -80,9 +80,13 @@ class Deliveries:
         """Wait for the delivery reports, in slices, so that a producer gone fatal is noticed at once."""
         began = time.monotonic()
         self._fatal = self._cut_off = False
-        while (left := int(producer.flush(FLUSH_SLICE_S))) and not self._fatal:
-            if time.monotonic() - began > (CUT_OFF_TIMEOUT_S if self._cut_off else DELIVERY_TIMEOUT_S):
-                break
+        try:
+            while (left := int(producer.flush(FLUSH_SLICE_S))) and not self._fatal:
+                if time.monotonic() - began > (CUT_OFF_TIMEOUT_S if self._cut_off else DELIVERY_TIMEOUT_S):
+                    break
+        except KafkaException as error:  # so may a producer say that it has gone fatal
+            _log_error(error.args[0])
+            return len(producer) or 1
         return left
 
     def close(self) -> None:

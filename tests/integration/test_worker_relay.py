@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -315,3 +316,26 @@ def test_events_flow_again_soon_after_the_broker_has_crashed(
         wait_until(lambda: not bench.outbox(), FIRST_DELIVERY_S, "everything to be delivered")
     record_property("first_delivery_s", first_delivery_s)
     print(f"first delivery {first_delivery_s} s after the broker was back")
+
+
+class FatalProducer(Producer):
+    """A producer of the library's that says in `flush`, as the real one may, that it has gone fatal."""
+
+    def flush(self, *_: Any) -> int:
+        """Raise what librdkafka says after a broker has come back without its memory."""
+        raise KafkaException(KafkaError(KafkaError._FATAL, "unknown producer id", fatal=True))
+
+
+def test_a_producer_that_goes_fatal_in_the_middle_is_replaced(
+    bench: Bench, new_relay: Callable[..., Relay]
+) -> None:
+    """The relay lives on, and the event goes out by another producer under the same id."""
+    event_id = announce(bench, uuid.uuid4())
+    relay = new_relay()
+    relay._deliveries._producer = FatalProducer(kafka_of(bench.settings).with_properties())
+    assert relay.run_once() == 0
+    assert relay.run_once() == 1
+    assert relay._deliveries.rebuilds == 1
+    assert {each.named["ce_id"] for each in read_topics(bench.settings, REQUESTED, count=1)} == {
+        str(event_id)
+    }
