@@ -7,7 +7,7 @@ import flask
 from flask_smorest import Blueprint
 
 from payment_api.contracts import delivery_schemas as schemas
-from payment_api.contracts.fields import is_plain
+from payment_api.contracts.fields import canonical, is_plain
 from payment_api.dialects import Dialect
 from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.http import StrictParser, idempotent_request
@@ -146,7 +146,7 @@ def get_cards(customer_id: str) -> flask.Response:
     """List a customer's cards: the default, then the newest first."""
     _check_plain(customer_id)
     with reading(services().sessions) as session:
-        cards = list_cards(session, find_customer(session, customer_id))
+        cards = list_cards(session, find_customer(session, canonical(customer_id)))
     return answer(succeeded([_details(each) for each in cards]))
 
 

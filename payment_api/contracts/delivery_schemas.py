@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema, fields
 from marshmallow.validate import URL, Email, Length, OneOf, Regexp
 
-from payment_api.contracts.fields import Flag, MinorAmount, Text
+from payment_api.contracts.fields import Flag, Identifier, MinorAmount, Text
 from payment_api.errors import ErrorCode
 from shared.payments import CaptureMethod
 
@@ -21,7 +21,7 @@ def _described(description: str, **more: Any) -> dict[str, Any]:
 
 
 def _customer_id() -> Text:
-    return Text(
+    return Identifier(
         required=True, validate=Length(1, 255), metadata=_described(_CUSTOMER, example="cus_QrT5vXyZ012345")
     )
 
@@ -45,7 +45,7 @@ class NewCustomerSchema(Schema):
         ),
     )
     name = Text(load_default=None, allow_none=True, validate=Length(1, NAME_LENGTH))
-    customerId = Text(
+    customerId = Identifier(
         load_default=None,
         allow_none=True,
         validate=Length(1, 255),
@@ -154,7 +154,7 @@ class NewIntentSchema(Schema):
     )
     customerId = _customer_id()
     paymentMethodId = _payment_method_id()
-    orderId = Text(
+    orderId = Identifier(
         required=True,
         validate=Length(1, 255),
         metadata=_described("it has at most one live payment", example="order_7301"),

@@ -25,6 +25,18 @@ class Text(fields.String):
         return text
 
 
+def canonical(identifier: str) -> str:
+    """An id of others as every route keeps it: a UUID in small letters, anything else as it is."""
+    return identifier.lower() if _UUID.fullmatch(identifier) else identifier
+
+
+class Identifier(Text):
+    """An id of others: any text, and a UUID in any case."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return canonical(super()._deserialize(value, attr, data, **kwargs))
+
+
 class Uuid(fields.UUID):
     """A UUID, kept as its canonical text."""
 

@@ -265,6 +265,8 @@ def test_an_id_of_the_client_is_one_customer(shop: Delivery, api: Api) -> None:
     customer = shop.customer(email=email)
     assert shop.customer(email=email, customerId=first) == customer
     assert shop.customer(email=email) == customer
+    assert shop.customer(email=email, customerId=first.upper()) == customer
+    assert shop.cards(first.upper()) == []
     assert_refused(shop.create(email=email, customerId=second), 409, "CUSTOMER_CONFLICT", "email")
     assert_refused(shop.create(customerId=first), 409, "CUSTOMER_CONFLICT", "customerId")
     other = new_email()
