@@ -16,12 +16,14 @@ from shared.settings import Settings
 # Names, queues and arguments are a contract between processes of neighbouring releases.
 PROCESS, RECOVER, VERIFY = "payments.process", "payments.recover", "payments.verify"
 PROCESS_BATCH, PURGE = "payments.process_batch", "payments.purge"
+FINISH_REMOVALS = "customers.finish_removals"
 PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE = "payments", "refunds", "recovery"
 QUEUES = (PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE)
 
 RECOVER_EVERY_S = 1.0
 VERIFY_EVERY_S = 15.0
 PURGE_EVERY_S = 3600.0
+FINISH_REMOVALS_EVERY_S = 60.0
 
 # A task costs Celery and Redis the same for one operation as for many; what dies with it recovery must find.
 OPERATIONS_PER_TASK = 20
@@ -87,6 +89,7 @@ def _schedule(settings: Settings) -> dict[str, Any]:
             (RECOVER, RECOVER_EVERY_S),
             (VERIFY, verify_every_s),
             (PURGE, PURGE_EVERY_S),
+            (FINISH_REMOVALS, FINISH_REMOVALS_EVERY_S),
         )
     }
 

@@ -19,6 +19,7 @@ from payment_worker.inflight import InFlight
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
 from payment_worker.queues import (
+    FINISH_REMOVALS,
     PAYMENTS_QUEUE,
     PROCESS,
     PROCESS_BATCH,
@@ -32,9 +33,11 @@ from payment_worker.queues import (
     queue_of,
 )
 from shared.commands.pause import paused
+from shared.commands.removal import finish_removals
 from shared.database import Sessions, connect, connections_in_use, is_database_down, make_sessions
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe import StripeGateway
+from shared.gateways.stripe_customers import StripeCustomers
 from shared.health import HealthServer, Pulse
 from shared.metrics import POOL_IN_USE
 from shared.settings import Settings
@@ -155,6 +158,12 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
     def purge() -> None:
         keep = timedelta(days=settings.retention_idempotency_days)
         _survive(lambda: retention.purge(worker.sessions, keep))
+
+    cards = StripeCustomers(settings.stripe_secret_key, settings.stripe_api_url, pool_size=1)
+
+    @task(name=FINISH_REMOVALS)
+    def let_go_of_cards() -> None:
+        _survive(lambda: finish_removals(worker.sessions, cards))
 
     looking = threading.Lock()
 

@@ -67,6 +67,12 @@ class SavedCard(Table):
             postgresql_where=text("removed_at IS NULL"),
         ),
         Index("ix_saved_card_customer_id_id", "customer_id", "id"),
+        # Few at a time: what the gateway has not let go of yet.
+        Index(
+            "ix_saved_card_leaving",
+            "removed_at",
+            postgresql_where=text("removed_at IS NOT NULL AND detached_at IS NULL"),
+        ),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)  # UUIDv7: newest is greatest

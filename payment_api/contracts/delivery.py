@@ -13,13 +13,14 @@ from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.http import StrictParser, idempotent_request
 from payment_api.principal import current_principal
 from payment_api.services import services
-from shared.commands.cards import SaveCard, list_cards, remove_card, save_card
+from shared.commands.cards import SaveCard, list_cards, save_card
 from shared.commands.customers import (
     CreateCustomer,
     create_customer,
     find_customer,
     find_customer_by_email,
 )
+from shared.commands.removal import remove_card
 from shared.customers import CustomerNotFound
 from shared.database import reading
 from shared.gateways.customers import CustomerGateway

@@ -1,4 +1,4 @@
-"""Save a card to a customer, remove it again, and keep exactly one default among a customer's cards."""
+"""Save a card to a customer, and keep exactly one default among a customer's cards."""
 
 import uuid
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from shared.commands.customers import find_customer
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound, unbind
 from shared.customers import CardDeclined, CardNotFound, CustomerConflict
 from shared.database import Sessions, new_id, reading
-from shared.gateways import GatewayUnavailable
 from shared.gateways.customers import CardFacts, CustomerGateway, GatewayRefused, KeyPoisoned
 from shared.models_customers import Customer, SavedCard
 from shared.payments import InvalidCommand
@@ -71,22 +70,8 @@ def save_card(
 
 def list_cards(session: Session, customer: Customer) -> list[SavedCard]:
     """Return a customer's cards: the default, then the newest first."""
-    query = select(SavedCard).where(*_live(customer.id))
+    query = select(SavedCard).where(*live(customer.id))
     return list(session.scalars(query.order_by(SavedCard.is_default.desc(), SavedCard.id.desc())))
-
-
-def remove_card(sessions: Sessions, gateway: CustomerGateway, customer_id: str, card_ref: str) -> None:
-    """Remove a card: from now on it cannot be charged, and the newest remaining one is the default.
-
-    A repeat completes it and does nothing more. Raises CustomerNotFound, CardNotFound, GatewayUnavailable.
-    """
-    customer, card = _remove(sessions, customer_id, card_ref)
-    if card.detached_at is None:
-        _detach(gateway, customer, card_ref)
-        with sessions.begin() as session:
-            gone = update(SavedCard).where(SavedCard.id == card.id, SavedCard.detached_at.is_(None))
-            session.execute(gone.values(detached_at=func.clock_timestamp()))
-    tell_default(sessions, gateway, customer.id)
 
 
 def tell_default(sessions: Sessions, gateway: CustomerGateway, customer_id: uuid.UUID) -> None:
@@ -119,7 +104,8 @@ def tell_default(sessions: Sessions, gateway: CustomerGateway, customer_id: uuid
             customer.gateway_default_ref = told
 
 
-def _live(customer_id: uuid.UUID) -> tuple[Any, ...]:
+def live(customer_id: uuid.UUID) -> tuple[Any, ...]:
+    """What holds for a card that its customer has."""
     return (
         SavedCard.customer_id == customer_id,
         SavedCard.attached_at.is_not(None),
@@ -150,7 +136,7 @@ def _record(
 
 
 def _add(session: Session, customer: Customer, command: SaveCard) -> uuid.UUID:
-    count = session.scalar(select(func.count()).where(*_live(customer.id)))
+    count = session.scalar(select(func.count()).where(*live(customer.id)))
     if count is not None and count >= MAX_CARDS:
         raise CustomerConflict(f"paymentMethodId: the customer has {MAX_CARDS} payment methods already")
     now = func.clock_timestamp()
@@ -202,14 +188,14 @@ def _ask(gateway: CustomerGateway, customer_ref: str, card: SavedCard, *, is_old
                 raise
             refusal = refused
     # It may be the customer's already: by an attempt whose answer was lost, or by the client's own doing.
-    if facts := _belongs(gateway, customer_ref, card.token):
+    if facts := belonging(gateway, customer_ref, card.token):
         return facts
     if refusal:
         raise refusal
     return None
 
 
-def _belongs(gateway: CustomerGateway, customer_ref: str, card_ref: str) -> CardFacts | None:
+def belonging(gateway: CustomerGateway, customer_ref: str, card_ref: str) -> CardFacts | None:
     """Return what the gateway says of a card that is this customer's; None if it is not."""
     try:
         facts = gateway.card(card_ref)
@@ -245,41 +231,14 @@ def _settle(sessions: Sessions, card_id: uuid.UUID, command: SaveCard, facts: Ca
             select(SavedCard.id).where(SavedCard.customer_id == customer.id, SavedCard.is_default)
         )
         if default is None or command.make_default:
-            _move_default(session, customer.id, card.id)
+            move_default(session, customer.id, card.id)
         session.refresh(card)
         return card
 
 
-def _move_default(session: Session, customer_id: uuid.UUID, card_id: uuid.UUID | None) -> None:
+def move_default(session: Session, customer_id: uuid.UUID, card_id: uuid.UUID | None) -> None:
     """Make this card the default, or none; the caller holds the customer's lock."""
     was = update(SavedCard).where(SavedCard.customer_id == customer_id, SavedCard.is_default)
     session.execute(was.values(is_default=False))
     if card_id:
         session.execute(update(SavedCard).where(SavedCard.id == card_id).values(is_default=True))
-
-
-def _remove(sessions: Sessions, customer_id: str, card_ref: str) -> tuple[Customer, SavedCard]:
-    with sessions.begin() as session:
-        customer = find_customer(session, customer_id, lock=True)
-        card = session.scalar(
-            select(SavedCard).where(SavedCard.customer_id == customer.id, SavedCard.gateway_ref == card_ref)
-        )
-        if card is None:
-            raise CardNotFound("Payment method not found")
-        if card.removed_at is None:
-            was_default = card.is_default
-            values = {"is_default": False, "removed_at": func.clock_timestamp()}
-            session.execute(update(SavedCard).where(SavedCard.id == card.id).values(values))
-            if was_default:
-                newest = select(SavedCard.id).where(*_live(customer.id)).order_by(SavedCard.id.desc())
-                _move_default(session, customer.id, session.scalar(newest.limit(1)))
-        return customer, card
-
-
-def _detach(gateway: CustomerGateway, customer: Customer, card_ref: str) -> None:
-    try:
-        gateway.detach(card_ref)
-    except GatewayRefused as refused:
-        # Mostly because an earlier attempt has done it; what the gateway says now decides.
-        if _belongs(gateway, str(customer.gateway_ref), card_ref):
-            raise GatewayUnavailable("the gateway does not let go of the card") from refused

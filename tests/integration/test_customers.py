@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from shared.commands import asking
-from shared.commands.cards import SaveCard, remove_card, save_card
+from shared.commands.cards import SaveCard, save_card
 from shared.commands.customers import CreateCustomer, create_customer, payer_of
+from shared.commands.removal import finish_removals, remove_card
 from shared.database import Sessions, connect, make_sessions
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe_customers import StripeCustomers
@@ -223,6 +224,24 @@ def test_a_death_while_deleting_is_made_good(
     remove_card(sessions, gateway, customer, card)
     assert stripe.cards(customer) == {remains}
     assert stripe.default(customer) == remains
+
+
+def test_a_removal_that_nobody_repeats_is_finished(
+    shop: Delivery, api: Api, sessions: Sessions, gateway: StripeCustomers, stripe: StripeSide
+) -> None:
+    """The worker has Stripe let go of the card some time later; a removal under way is left alone."""
+    customer = shop.customer()
+    remains, card = (shop.card(customer, stripe.new_card()) for _ in range(2))
+    shop.save_details(customer, card, isDefault=True)
+    with suppress(Killed):
+        remove_card(sessions, Mortal(gateway, "detach", after=False), customer, card)
+    assert finish_removals(sessions, gateway) == 0
+    assert stripe.cards(customer) == {remains, card}
+    api.stored.change("UPDATE saved_card SET removed_at = removed_at - interval '2 minutes'")
+    assert finish_removals(sessions, gateway) == 1
+    assert stripe.cards(customer) == {remains}
+    assert stripe.default(customer) == remains
+    assert finish_removals(sessions, gateway) == 0
 
 
 def test_a_killed_process_leaves_nothing_half_done(

@@ -93,6 +93,12 @@ def _add_saved_card() -> None:
         postgresql_where=sa.text("removed_at IS NULL"),
     )
     op.create_index("ix_saved_card_customer_id_id", "saved_card", ["customer_id", "id"])
+    op.create_index(
+        "ix_saved_card_leaving",
+        "saved_card",
+        ["removed_at"],
+        postgresql_where=sa.text("removed_at IS NOT NULL AND detached_at IS NULL"),
+    )
 
 
 def downgrade() -> None:
