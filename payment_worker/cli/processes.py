@@ -91,7 +91,7 @@ def consumer(settings: Settings) -> None:
 
 
 @main.command(name="tasks")
-@click.option("--queues", default="payments,recovery", show_default=True, help="queues to work off")
+@click.option("--queues", default="payments,refunds,recovery", show_default=True, help="queues to work off")
 @with_settings("tasks", *WORKER_NEEDS)
 def run_tasks(settings: Settings, queues: str) -> None:
     """Charge: claim an operation, ask the gateway, record the outcome."""
