@@ -9,6 +9,7 @@ import flask_smorest
 import flask_swagger_ui
 
 from payment_api import health
+from payment_api.access import admit
 from payment_api.contracts import delivery, delivery_payments, payments
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
 from payment_api.dialects import dialect_of
@@ -55,6 +56,7 @@ def create_app(services: Services) -> flask.Flask:
     )
     app.extensions["services"] = services
     app.before_request(_begin)
+    app.before_request(admit)
     app.after_request(_end)
     app.register_error_handler(Exception, _refuse)
     app.register_blueprint(health.blueprint)
@@ -119,6 +121,8 @@ def _refuse(error: Exception) -> tuple[dict[str, Any], int, dict[str, str]]:
         log.warning("the gateway did not answer clearly", reason=str(error))
     body = dialect_of(flask.request.path, DIALECTS).refusal(code, message)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if code.retry else {}
+    if code is ErrorCode.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
     if allowed := getattr(error, "valid_methods", None):
         headers["Allow"] = ", ".join(sorted(allowed))
     return body, code.status, headers

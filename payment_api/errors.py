@@ -25,11 +25,13 @@ class ErrorCode(Enum):
     MALFORMED_JSON = (400, "The body is not JSON", False)
     VALIDATION_FAILED = (400, "A field is missing, unknown or not acceptable; the message names it", False)
     CARD_DATA_REFUSED = (400, "A field holds a card number or a card's security code", False)
+    UNAUTHENTICATED = (401, "There is no bearer token that is valid now; the answer does not say why", False)
     PAYMENT_METHOD_DECLINED = (
         402,
         "The gateway or the card's issuer said no; the message says why",
         False,
     )
+    FORBIDDEN = (403, "The caller's role does not allow this; the message names the field", False)
     NOT_FOUND = (404, "There is no such route", False)
     CUSTOMER_NOT_FOUND = (404, "There is no such customer that the caller may see", False)
     PAYMENT_METHOD_NOT_FOUND = (404, "The customer has no such payment method", False)

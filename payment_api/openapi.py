@@ -6,6 +6,7 @@ from typing import Any
 
 from apispec import APISpec
 
+from payment_api.access import is_open
 from payment_api.dialects import NATIVE, Dialect, dialect_of
 from payment_api.errors import ErrorCode
 
@@ -31,6 +32,13 @@ _REQUEST_HEADERS = (
         {"type": "string"},
     ),
 )
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "HS256; `sub` is the caller, `role` what it is (customer by default), `exp` is required",
+}
+_CHALLENGE = {"description": "how to say who asks", "schema": {"type": "string", "enum": ["Bearer"]}}
 _RESPONSE_HEADERS = {
     "Preference-Applied": "the preference that was honoured",
     "Idempotent-Replayed": "`true` when the Idempotency-Key was used before",
@@ -46,6 +54,7 @@ def complete(spec: APISpec, dialects: Sequence[Dialect]) -> None:
         document = deepcopy(original())
         document["components"].pop("responses", None)
         document["components"]["schemas"].pop("PaginationMetadata", None)
+        document["components"]["securitySchemes"] = {"bearer": _BEARER}
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 if method != "parameters":
@@ -59,12 +68,15 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
     # What flask-smorest adds by itself are references to its own errors, which we never answer.
     described = {code: each for code, each in operation["responses"].items() if "$ref" not in each}
     codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
+    if not is_open(path):
+        operation["security"] = [{"bearer": []}]
+        codes.append(ErrorCode.UNAUTHENTICATED)
     if "{" in path or dialect is not NATIVE:
         codes.append(ErrorCode.PAYMENT_NOT_FOUND)
     if "requestBody" in operation:
         codes += [ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE]
     if method == "post":
-        codes += [ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
+        codes += [ErrorCode.FORBIDDEN, ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
     error = {"schema": {"$ref": f"#/components/schemas/{dialect.refusal_schema}"}}
     for code in codes:
         names = ", ".join(sorted(each.name for each in ErrorCode if each.status == code.status))
@@ -74,6 +86,8 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
         _complete_command(operation)
     for status, response in described.items():
         response.setdefault("headers", {})["X-Correlation-Id"] = _CORRELATION
+        if status == str(ErrorCode.UNAUTHENTICATED.status):
+            response["headers"]["WWW-Authenticate"] = _CHALLENGE
         if status in _MAY_BE_RETRIED:
             response["headers"]["Retry-After"] = _RETRY_AFTER
 

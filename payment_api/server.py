@@ -53,8 +53,10 @@ class Server(BaseApplication):
 
     def load_config(self) -> None:
         """Translate our settings into gunicorn's."""
+        host = self._settings.host
         options: dict[str, Any] = {
-            "bind": f"{self._settings.host}:{self._settings.port}",
+            # Without the brackets gunicorn reads no host in ::1 and would listen on every address.
+            "bind": f"{f'[{host}]' if ':' in host else host}:{self._settings.port}",
             "workers": self._settings.web_workers,
             "worker_class": "gthread",
             "threads": self._settings.web_threads,

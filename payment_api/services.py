@@ -6,6 +6,7 @@ from typing import cast
 import flask
 import redis
 
+from payment_api.tokens import Tokens
 from payment_api.waiting import Waiting
 from shared.commands.limits import AmountLimits
 from shared.database import Sessions, connect, connections_in_use, make_sessions
@@ -17,7 +18,7 @@ from shared.wakeup import Listener, connect_redis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The settings, the database, the requests that wait, and the gateway of customers and saved cards."""
+    """The settings, the database, whose tokens are taken, who waits, and the gateway of customers."""
 
     settings: Settings
     sessions: Sessions
@@ -25,6 +26,7 @@ class Services:
     waiting: Waiting
     limits: AmountLimits
     customers: CustomerGateway | None  # None without a key: everything else works without the gateway
+    tokens: Tokens
 
     def pool_in_use(self) -> int:
         """Database connections that requests hold at this moment."""
@@ -42,6 +44,7 @@ def make_services(settings: Settings) -> Services:
         redis=client,
         waiting=Waiting(sessions, Listener(client), settings.wait_slots),
         limits=AmountLimits(settings.amount_minimums, settings.amount_maximums),
+        tokens=Tokens(settings.jwt_secret, settings.jwt_secret_previous),
         customers=_customers(settings),
     )
 

@@ -1,68 +1,20 @@
 """Typed settings, read once from the environment; the only place that looks there."""
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from environs import EnvValidationError, FileAwareEnv
-from marshmallow import ValidationError
 from marshmallow.validate import OneOf, Range, Regexp
 
-from shared.money import CURRENCIES
+from shared import settings_checks as checks
 
-Check = Callable[[Any], Any]
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 class BadSettings(Exception):
     """One or more environment variables are missing or not acceptable; the message names each."""
-
-
-def _url(*schemes: str) -> Check:
-    def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.netloc:
-            raise ValidationError(
-                f"expected a URL that starts with {' or '.join(f'{s}://' for s in schemes)}"
-            )
-        try:
-            _ = parts.port
-        except ValueError:
-            raise ValidationError("expected a port between 0 and 65535") from None
-        return value
-
-    return check
-
-
-def _stripe_key(value: str) -> str:
-    if value.startswith(("sk_live_", "rk_live_")):
-        raise ValidationError("a live key is refused while the API has no authentication; use sk_test_...")
-    if not value.startswith(("sk_test_", "rk_test_")):
-        raise ValidationError("expected a secret key that starts with sk_test_")
-    return value
-
-
-def _properties(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
-        raise ValidationError("expected a JSON object whose values are strings")
-    return value
-
-
-def _amounts_minor(value: Any) -> dict[str, int]:
-    # A limit for "usd" would silently limit nothing.
-    if not isinstance(value, dict) or not all(
-        code in CURRENCIES and type(each) is int and each > 0 for code, each in value.items()
-    ):
-        raise ValidationError('expected positive whole numbers by upper-case currency: {"USD": 100}')
-    return value
-
-
-def _names(value: list[str]) -> list[str]:
-    if not all(re.fullmatch("[a-z_]+", each) for each in value):
-        raise ValidationError("expected names of lower-case letters, separated by commas alone")
-    return value
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {"json": json.loads, "list": lambda text: text.split(",")}
@@ -77,7 +29,7 @@ def _setting(
     help: str,  # noqa: A002 - the word that every command line uses for it
     default: Any = MISSING,
     kind: str = "str",
-    check: Check | None = None,
+    check: checks.Check | None = None,
     *,
     secret: bool = False,
 ) -> Any:
@@ -92,12 +44,12 @@ class Settings:
 
     database_url: str = _setting(
         "PostgreSQL, as libpq writes it: postgresql://user:password@host:port/name",
-        check=_url("postgresql", "postgres"),
+        check=checks.url("postgresql", "postgres"),
         secret=True,
     )
     redis_url: str = _setting(
         "Valkey or Redis: redis://host:port/0, or rediss:// for TLS",
-        check=_url("redis", "rediss"),
+        check=checks.url("redis", "rediss"),
         secret=True,
     )
     kafka_bootstrap_servers: str = _setting(
@@ -107,17 +59,17 @@ class Settings:
         "more librdkafka properties as a JSON object of strings, for TLS and SASL",
         "{}",
         "json",
-        _properties,
+        checks.properties,
         secret=True,
     )
     kafka_topic_prefix: str = _setting(
         "put before every topic's name", "", check=Regexp(r"^[A-Za-z0-9._-]{0,100}$")
     )
-    stripe_secret_key: str = _setting("Stripe's secret key", check=_stripe_key, secret=True)
+    stripe_secret_key: str = _setting("Stripe's secret key", check=checks.stripe_key, secret=True)
     stripe_api_url: str = _setting(
         "a Stripe simulator's address; empty: Stripe itself",
         "",
-        check=lambda value: value and _url("http", "https")(value),
+        check=lambda value: value and checks.url("http", "https")(value),
     )
     stripe_max_rps: float | None = _setting(
         "requests a second to Stripe, of all processes together; 0: no limit; "
@@ -125,6 +77,24 @@ class Settings:
         None,
         "float",
         Range(0, 10_000),
+    )
+    auth: str = _setting(
+        "`required`: every request brings a bearer token; `optional`, for loopback alone: one without is an"
+        " operator's",
+        "required",
+        check=OneOf(["required", "optional"]),
+    )
+    jwt_secret: str = _setting(
+        "what bearer tokens are signed with (HS256), 32 bytes or more; the API needs it unless AUTH=optional",
+        "",
+        check=checks.signing_secret,
+        secret=True,
+    )
+    jwt_secret_previous: str = _setting(
+        "the secret before, whose tokens are still taken while it is being replaced",
+        "",
+        check=checks.signing_secret,
+        secret=True,
     )
     host: str = _setting("the address that the API listens on", "127.0.0.1")
     port: int = _setting("the API's port", 5004, "int", Range(0, 65535))
@@ -170,19 +140,19 @@ class Settings:
         "smallest amount by currency in minor units, as JSON; beside the defaults",
         "{}",
         "json",
-        _amounts_minor,
+        checks.amounts_minor,
     )
     amount_maximums: dict[str, int] = _setting(
         "largest amount by currency in minor units, as JSON; beside the default",
         "{}",
         "json",
-        _amounts_minor,
+        checks.amounts_minor,
     )
     payment_methods: list[str] = _setting(
         "payment methods that the Stripe account has enabled, by commas; a simulator takes all",
         "credit_card,debit_card,apple_pay,google_pay",
         "list",
-        _names,
+        checks.names,
     )
     log_level: str = _setting(
         "debug, info, warning or error", "info", check=OneOf(["debug", "info", "warning", "error"])
@@ -197,6 +167,11 @@ class Settings:
         return bool(self.stripe_api_url)
 
     @property
+    def auth_required(self) -> bool:
+        """Whether a request without a token is refused."""
+        return self.auth == "required"
+
+    @property
     def gateway_max_rps(self) -> float:
         """Requests a second that the gateway may be sent, from the whole account; 0 for no limit."""
         if self.stripe_max_rps is not None:
@@ -205,7 +180,7 @@ class Settings:
 
 
 STRIPE_RPS = 25.0  # what Stripe lets through on one endpoint by default, of 100 for an account
-API_NEEDS = ("DATABASE_URL", "REDIS_URL")
+API_NEEDS = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET")
 WORKER_NEEDS = ("DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY")
 
 
@@ -221,12 +196,27 @@ def load_settings(needs: Iterable[str]) -> Settings:
     for each in fields(Settings):
         name = each.name.upper()
         try:
-            values[each.name] = _read(environment, name, each, required=name in needs)
+            values[each.name] = _read(environment, name, each, required=_is_needed(name, needs, values))
         except (EnvValidationError, ValueError, OSError) as error:
             problems.append(f"{name}: {_explain(error)} ({each.metadata['help']})")
+    problems += _combinations(values)
     if problems:
         raise BadSettings("\n".join(problems))
     return Settings(**values)
+
+
+def _is_needed(name: str, needs: Iterable[str], values: Mapping[str, Any]) -> bool:
+    return name in needs and not (name == "JWT_SECRET" and values.get("auth") == "optional")
+
+
+def _combinations(values: Mapping[str, Any]) -> Iterator[str]:
+    """What is acceptable by itself and unsafe together; every process looks, whichever of it is its own."""
+    if values.get("auth") != "optional":
+        return
+    if values.get("host", "127.0.0.1") not in LOOPBACK_HOSTS:
+        yield f"AUTH: optional is only for a HOST that is one of {', '.join(LOOPBACK_HOSTS)}"
+    if values.get("stripe_secret_key", "").startswith(checks.LIVE_KEYS):
+        yield "STRIPE_SECRET_KEY: a live key is refused unless AUTH is required; use sk_test_..."
 
 
 def _read(environment: FileAwareEnv, name: str, each: Field[Any], *, required: bool) -> Any:
@@ -253,6 +243,6 @@ def settings_table() -> list[tuple[str, str, str]]:
     for each in fields(Settings):
         default = each.metadata["default"]
         name = each.name.upper() + (" (or _FILE)" if each.metadata["secret"] else "")
-        shown = "required" if default is MISSING else "" if default is None else str(default)
+        shown = "must be set" if default is MISSING else "" if default is None else str(default)
         rows.append((name, shown, each.metadata["help"]))
     return rows

@@ -60,8 +60,11 @@ class Answer:
 
 
 def api_settings(database_url: str, redis_url: str, **variables: Any) -> Settings:
-    """Return an API's settings from these variables and nothing else: no Kafka and no Stripe key at all."""
-    given = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, **variables}
+    """Return an API's settings from these variables and nothing else: no Kafka and no Stripe key at all.
+
+    Nobody has to say who asks, unless AUTH is given.
+    """
+    given = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "AUTH": "optional", **variables}
     with pytest.MonkeyPatch.context() as patch:
         for each in fields(Settings):
             patch.delenv(each.name.upper(), raising=False)
@@ -174,7 +177,8 @@ class ServedApi(Client):
         self.stored = Stored(database_url)
         names = {each.name.upper() for each in fields(Settings)}
         inherited = {name: value for name, value in os.environ.items() if name not in names}
-        given = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "PORT": self._port.number, **variables}
+        ours = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "AUTH": "optional"}
+        given: dict[str, Any] = {**ours, "PORT": self._port.number, **variables}
         self._port.hand_over()
         self.process = subprocess.Popen(
             [program("payment-api"), "serve"],

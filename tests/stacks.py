@@ -40,6 +40,8 @@ def environment(state_dir: Path, **settings: str) -> dict[str, str]:
         "STRIPE_",
         "PORT",
         "HOST",
+        "AUTH",
+        "JWT_",
         "STOP_WITH_PID",
         "MAKE",
         "MFLAGS",

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SECRETS = ("DATABASE_URL", "REDIS_URL", "KAFKA_CONFIG", "STRIPE_SECRET_KEY")
-DECIDING = (*SECRETS, "KAFKA_BOOTSTRAP_SERVERS", "STRIPE_API_URL")
+SECRETS = (
+    *("DATABASE_URL", "REDIS_URL", "KAFKA_CONFIG", "STRIPE_SECRET_KEY"),
+    *("JWT_SECRET", "JWT_SECRET_PREVIOUS"),
+)
+DECIDING = (*SECRETS, "KAFKA_BOOTSTRAP_SERVERS", "STRIPE_API_URL", "AUTH")
 SIMULATOR_KEY_PREFIX = "sk_test_"
 LIVE_KEY_PREFIXES = ("sk_live_", "rk_live_")
 DEFAULT_PORT = 5004
@@ -59,10 +62,8 @@ def outside_parts(environment: Mapping[str, str] = os.environ) -> Outside:
     if stripe_url and not key:
         message = "STRIPE_API_URL is set without STRIPE_SECRET_KEY; set the key that this server accepts"
         raise BadSetting(message)
-    if key and key.startswith(LIVE_KEY_PREFIXES):
-        message = (
-            "STRIPE_SECRET_KEY is a live key, but this stack runs without authentication; use sk_test_..."
-        )
+    if key and key.startswith(LIVE_KEY_PREFIXES) and environment.get("AUTH") != "required":
+        message = "STRIPE_SECRET_KEY is a live key, which needs AUTH=required; or use sk_test_..."
         raise BadSetting(message)
     database, redis = given("DATABASE_URL", environment), given("REDIS_URL", environment)
     return Outside(database, redis, kafka, stripe_url, key)

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.local.identity import Identity, choose_identity
 from deploy.local.outside import (
     DEFAULT_PORT,
     BadSetting,
@@ -38,6 +39,7 @@ class Plan:
     jobs: list[Job]  # for outside parts: run once before the services start
     postgres: Postgres | None
     endpoints: dict[str, Any]
+    identity: Identity | None  # None without our own processes
     notes: list[str]
 
 
@@ -51,7 +53,9 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
         ports["api"] = _api_port(notes)
     postgres = Postgres(state, ports["postgres"].number) if "postgres" in ports else None
     endpoints = _endpoints(outside, ports, postgres)
-    environment = service_environment(_settings(outside, endpoints), pretty=pretty)
+    identity = None if only_servers else choose_identity(state)
+    told = _settings(outside, endpoints) | (identity.settings if identity else {})
+    environment = service_environment(told, pretty=pretty)
     jobs = {} if only_servers else _jobs(environment)
     _note_host(notes)
     return Plan(
@@ -60,6 +64,7 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
         jobs=[job for part, job in jobs.items() if part not in ports],
         postgres=postgres,
         endpoints={**endpoints, "health_urls": _health_urls(ports, health)},
+        identity=identity,
         notes=notes,
     )
 
@@ -169,4 +174,4 @@ def _broker_part(state: StateFolder, port: Port, jobs: list[Job]) -> Part:
 def _note_host(notes: list[str]) -> None:
     host = os.environ.get("HOST", LOOPBACK)
     if host not in {LOOPBACK, "localhost"}:
-        notes.append(f"HOST={host} is not used: without authentication the API stays on {LOOPBACK}")
+        notes.append(f"HOST={host} is not used: this stack's API stays on {LOOPBACK}")

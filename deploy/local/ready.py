@@ -3,6 +3,8 @@
 import uuid
 from collections.abc import Mapping
 
+from deploy.local.identity import Identity
+
 TITLES = {
     "api_url": "API",
     "database_url": "PostgreSQL",
@@ -12,22 +14,32 @@ TITLES = {
 }
 
 
-def ready_block(endpoints: Mapping[str, str | None], took_s: float) -> str:
+def ready_block(endpoints: Mapping[str, str | None], identity: Identity | None, took_s: float) -> str:
     """The block for people, several lines."""
     lines = ["", f"ready in {took_s:.1f} s"]
     for name, title in TITLES.items():
         address = endpoints[name] or ("Stripe itself" if name == "stripe_api_url" else "not started")
         lines.append(f"  {title:<11}{address}")
-    if endpoints["api_url"]:
-        lines += _first_payment(endpoints["api_url"])
+    if endpoints["api_url"] and identity:
+        lines += [_tokens(identity), *_first_payment(endpoints["api_url"], identity)]
     return "\n".join([*lines, ""])
 
 
-def _first_payment(api_url: str) -> list[str]:
+def _tokens(identity: Identity) -> str:
+    state = (
+        "AUTH=required: every request needs one"
+        if identity.required
+        else "AUTH=optional: nobody needs one, as this stack answers on loopback only"
+    )
+    return f"  {'Tokens':<11}{state}; signed with {identity.secret_file or 'your JWT_SECRET'}"
+
+
+def _first_payment(api_url: str, identity: Identity) -> list[str]:
     body = f'{{"orderId": "{uuid.uuid4()}", "customerId": "{uuid.uuid4()}", "amount": 150.00}}'
+    token = ' -H "Authorization: Bearer $TOKEN"' if identity.required else ""
     return [
-        f"  {'Try it in':<11}{api_url}/docs   (authentication is off: this stack answers on loopback only)",
+        f"  {'Try it in':<11}{api_url}/docs",
         "  or make a payment:",
-        f"    curl -s {api_url}/payments -H 'Content-Type: application/json' \\",
+        f"    curl -s {api_url}/payments{token} -H 'Content-Type: application/json' \\",
         f"      -d '{body}'",
     ]

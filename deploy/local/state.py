@@ -57,6 +57,7 @@ class StateFolder:
         self.endpoints_file = self.path / "endpoints.json"
         self.pids_file = self.path / "pids.json"
         self.password_file = self.path / "postgres.password"
+        self.jwt_secret_file = self.path / "jwt.secret"
         self._pids: dict[str, Recorded] = {}
         self._pids_guard = threading.Lock()
 

@@ -146,7 +146,7 @@ class Supervisor:
                 return stop
         self._context.is_up.set()
         self._state.write_endpoints(plan.endpoints)
-        say(ready_block(plan.endpoints, time.monotonic() - began))
+        say(ready_block(plan.endpoints, plan.identity, time.monotonic() - began))
         return None
 
     def _bring_up(self, children: list[Child], jobs: list[Job], deadline: float) -> Stop | None:

@@ -9,8 +9,9 @@ import flask
 from flask_smorest import Blueprint
 from sqlalchemy import select
 
+from payment_api import access
 from payment_api.contracts import payments_schemas as schemas
-from payment_api.errors import ErrorCode, RequestRefused
+from payment_api.errors import ErrorCode
 from payment_api.http import StrictParser, current_origin, idempotent_request, preference
 from payment_api.services import Services, services
 from shared.commands.create import CreatePayment, create_payment
@@ -18,7 +19,7 @@ from shared.database import Sessions, first_id_of, reading
 from shared.events import rfc3339
 from shared.models import Payment, TimelineEntry
 from shared.money import Money
-from shared.payments import PAID, InvalidCommand, PaymentNotFound, Status
+from shared.payments import PAID, InvalidCommand, Status
 
 OPEN_MESSAGES = {Status.REQUIRES_ACTION: "The customer must act before the payment can go on"}
 STILL_OPEN = "Payment is still processing"
@@ -54,6 +55,7 @@ def post_payment(command: dict[str, Any]) -> flask.Response:
     Idempotent by order, and by Idempotency-Key where one is sent. Waits a while for the outcome; the
     Prefer header says how long.
     """
+    access.check_customer(command["customerId"])
     wanted = preference(services().settings.wait_default_s)
     created = create_payment(
         services().sessions,
@@ -77,7 +79,7 @@ def post_payment(command: dict[str, Any]) -> flask.Response:
 @blueprint.arguments(schemas.PaymentQuerySchema(), location="query")
 @blueprint.response(HTTPStatus.OK, schemas.PaymentListSchema)
 def list_payments(query: dict[str, Any]) -> flask.Response:
-    """List payments, newest first."""
+    """List the payments that the caller may see, newest first."""
     payments = _page(services().sessions, query)
     more = len(payments) > query["limit"]
     shown = payments[: query["limit"]]
@@ -93,7 +95,7 @@ def list_payments(query: dict[str, Any]) -> flask.Response:
 @blueprint.response(HTTPStatus.OK, schemas.PaymentEnvelopeSchema)
 def get_payment(payment_id: str) -> flask.Response:
     """Show how a payment stands."""
-    payment = _find(services().sessions, payment_id)
+    payment = access.find_payment(payment_id)
     return flask.jsonify(envelope(payment))
 
 
@@ -101,7 +103,7 @@ def get_payment(payment_id: str) -> flask.Response:
 @blueprint.response(HTTPStatus.OK, schemas.TimelineSchema)
 def get_timeline(payment_id: str) -> flask.Response:
     """Show everything that happened to a payment, oldest first."""
-    payment = _find(services().sessions, payment_id)
+    payment = access.find_payment(payment_id)
     query = select(TimelineEntry).where(TimelineEntry.payment_id == payment.id)
     with reading(services().sessions) as session:
         entries = session.scalars(query.order_by(TimelineEntry.sequence)).all()
@@ -204,22 +206,10 @@ def _command(body: dict[str, Any], context: Services) -> CreatePayment:
     )
 
 
-def _find(sessions: Sessions, payment_id: str) -> Payment:
-    try:
-        key = uuid.UUID(payment_id)
-    except ValueError:
-        raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
-    with reading(sessions) as session:
-        payment = session.get(Payment, key)
-    if payment is None:
-        raise PaymentNotFound("Payment not found")
-    return payment
-
-
 def _page(sessions: Sessions, query: dict[str, Any]) -> list[Payment]:
     """One payment more than the limit, so that the caller sees whether there is a next page."""
     columns = {"orderId": Payment.order_id, "customerId": Payment.customer_id, "status": Payment.status}
-    select_page = select(Payment).order_by(Payment.id.desc()).limit(query["limit"] + 1)
+    select_page = access.only_visible(select(Payment)).order_by(Payment.id.desc()).limit(query["limit"] + 1)
     for name, column in columns.items():
         if name in query:
             select_page = select_page.where(column == query[name])

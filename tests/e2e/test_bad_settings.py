@@ -16,7 +16,7 @@ GOOD = {
 }
 COMMANDS = {
     "payment-api migrate": {"DATABASE_URL"},
-    "payment-api serve": {"DATABASE_URL", "REDIS_URL"},
+    "payment-api serve": {"DATABASE_URL", "REDIS_URL", "JWT_SECRET"},
     "payment-worker topics": {"KAFKA_BOOTSTRAP_SERVERS"},
     "payment-worker relay": {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"},
     "payment-worker consumer": {"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"},
@@ -59,8 +59,17 @@ def test_a_process_names_every_setting_that_is_wrong(command: str) -> None:
     """Also what this process itself would not use: a typing error is found before it matters."""
     wrong = {
         "DATABASE_URL": "mysql://hidden",
-        "STRIPE_SECRET_KEY": "sk_live_hidden",
+        "STRIPE_SECRET_KEY": "pk_test_hidden",
+        "JWT_SECRET": "hidden",
         "LEASE_S": "soon",
         "LOG_LEVEL": "loud",
     }
     assert refuse(command, **(GOOD | wrong)) == set(wrong)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_live_key_without_tokens_starts_nothing(command: str) -> None:
+    """Whichever process has the key looks at both; so it is with an address that others reach."""
+    live = {"STRIPE_SECRET_KEY": "sk_live_hidden", "AUTH": "optional"}
+    assert refuse(command, **(GOOD | live)) == {"STRIPE_SECRET_KEY"}
+    assert refuse(command, **(GOOD | live), HOST="10.0.0.1") == {"STRIPE_SECRET_KEY", "AUTH"}

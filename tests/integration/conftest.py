@@ -12,6 +12,7 @@ from psycopg import sql
 from shared.settings import Settings
 from tests.api import NOWHERE, Api, ServedApi, Settler, api_settings
 from tests.conftest import Servers
+from tests.tokens import PREVIOUS, SECRET
 
 NewApi = Callable[..., Api]
 
@@ -34,6 +35,12 @@ def new_api(database_url: str, redis_url: str) -> Iterator[NewApi]:
 def api(new_api: NewApi) -> Api:
     """Return an application on this test's own database. It could reach neither Kafka nor a gateway."""
     return new_api()
+
+
+@pytest.fixture
+def closed(new_api: NewApi) -> Api:
+    """Return an API that wants a token with every request; its secret is just being replaced."""
+    return new_api(AUTH="required", JWT_SECRET=SECRET, JWT_SECRET_PREVIOUS=PREVIOUS)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from tests.delivery import KEY, Delivery, new_email
 from tests.factories import new_uuid, payment_body
 from tests.integration.conftest import NewApi
 from tests.simulator import Simulator
+from tests.tokens import SECRET, bearer
 
 ROUTES = {
     ("/payments", "post"), ("/payments", "get"), ("/payments/{payment_id}", "get"),
@@ -41,6 +42,7 @@ def assert_documented(document: Any, answer: Answer, path: str, method: str = "g
     whole = schema | {"components": document["components"]}
     jsonschema_rs.Draft202012Validator(whole, validate_formats=True).validate(answer.body)
     ours = {"Location", "Preference-Applied", "Idempotent-Replayed", "X-Correlation-Id", "Retry-After"}
+    ours |= {"WWW-Authenticate"}
     assert ours & set(answer.headers) <= set(documented["headers"])
 
 
@@ -81,6 +83,16 @@ def test_every_operation_says_what_it_is_for(document: Any, path: str, method: s
             (_, name) = response["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)
             codes = document["components"]["schemas"][name]["properties"]["errorCode"]["enum"]
             assert codes == [each.name for each in ErrorCode]
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(ROUTES))
+def test_every_operation_asks_for_a_token(document: Any, path: str, method: str) -> None:
+    """The document says which, and what is answered without one."""
+    operation = document["paths"][path][method]
+    assert operation["security"] == [{"bearer": []}]
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+    assert ("403" in operation["responses"]) is (method == "post")
 
 
 def test_the_documented_amount_is_positive(document: Any) -> None:
@@ -158,6 +170,11 @@ def test_refusals_are_as_documented(api: Api, new_api: NewApi, document: Any) ->
         assert_documented(document, api.get(f"/payments/{bad}"), path)
         assert_documented(document, api.get(f"/payments/{bad}/timeline"), f"{path}/timeline")
     assert_documented(document, api.get("/payments?limit=0"), "/payments")
+    assert_documented(document, api.get("/payments", Authorization="Bearer x"), "/payments")
+    stranger = bearer(new_uuid())
+    closed = new_api(AUTH="required", JWT_SECRET=SECRET)
+    assert_documented(document, closed.post(**stranger), "/payments", "post")
+    assert_documented(document, closed.get(f"/payments/{new_uuid()}", **stranger), path)
 
 
 def test_delivery_payments_are_as_documented(

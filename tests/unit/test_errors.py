@@ -24,6 +24,8 @@ DRIVER = Exception(SECRET)
 LOST = sqlalchemy.exc.DBAPIError(SECRET, {}, DRIVER, connection_invalidated=True)
 CASES = [
     (RequestRefused(ErrorCode.CARD_DATA_REFUSED, "x: no"), "CARD_DATA_REFUSED", 400, "x: no"),
+    (RequestRefused(ErrorCode.UNAUTHENTICATED, "a token"), "UNAUTHENTICATED", 401, "a token"),
+    (RequestRefused(ErrorCode.FORBIDDEN, "x: not yours"), "FORBIDDEN", 403, "x: not yours"),
     (InvalidCommand("amount", "too much"), "VALIDATION_FAILED", 400, "amount: too much"),
     (UnknownCurrency("currency must be known"), "VALIDATION_FAILED", 400, "currency must be known"),
     (InvalidAmount("amount is too large"), "VALIDATION_FAILED", 400, "amount is too large"),

@@ -15,8 +15,13 @@ GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9092",
     "STRIPE_SECRET_KEY": "sk_test_hunter4",
     "KAFKA_CONFIG": '{"sasl.password": "hunter5"}',
+    "JWT_SECRET": "hunter6" * 5,
+    "JWT_SECRET_PREVIOUS": "hunter7" * 5,
 }
-SECRETS = ["DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "KAFKA_CONFIG"]
+SECRETS = [
+    "DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "KAFKA_CONFIG", "JWT_SECRET", "JWT_SECRET_PREVIOUS",
+]  # fmt: skip
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what must be refused
 BAD = [
     ("DATABASE_URL", "mysql://user:hunter2@db/payments"), ("DATABASE_URL", "db:5432"),
     ("DATABASE_URL", "postgresql://"), ("DATABASE_URL", "postgresql://user:hunter2@db:port/payments"),
@@ -36,6 +41,8 @@ BAD = [
     ("AMOUNT_MINIMUMS", '{"USD": 0.5}'), ("AMOUNT_MINIMUMS", '{"USD": true}'),
     ("AMOUNT_MINIMUMS", '{"usd": 50}'), ("AMOUNT_MAXIMUMS", '{"USD": 0}'), ("AMOUNT_MAXIMUMS", '{"XXX": 50}'),
     ("AMOUNT_MAXIMUMS", '{"USD": -1}'), ("PAYMENT_METHODS", "credit_card, paypal"),
+    ("AUTH", "off"), ("AUTH", "Optional"), ("JWT_SECRET", "hunter2"), ("JWT_SECRET", "hunter2" + " " * 40),
+    ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2"), ("JWT_SECRET_PREVIOUS", "hunter2" * 4),
     ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
 ]  # fmt: skip
 
@@ -66,7 +73,7 @@ def test_good_settings_are_typed() -> None:
     assert (settings.wait_default_s, settings.kafka_topic_prefix) == (10.0, "")
     assert (settings.amount_minimums, settings.amount_maximums) == ({}, {})
     assert settings.payment_methods == ["credit_card", "debit_card", "apple_pay", "google_pay"]
-    assert settings.simulated is False
+    assert (settings.simulated, settings.auth_required) == (False, True)
 
 
 def test_set_values_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +81,7 @@ def test_set_values_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "PORT": "8080", "WAIT_DEFAULT_S": "2.5", "PAYMENT_METHODS": "credit_card,paypal",
         "LOG_LEVEL": "debug", "AMOUNT_MINIMUMS": '{"USD": 100}', "STRIPE_API_URL": "http://127.0.0.1:12111",
-        "HOST": "0.0.0.0",  # noqa: S104
+        "HOST": EVERYWHERE,
     }  # fmt: skip
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -143,12 +150,46 @@ def test_an_api_needs_neither_kafka_nor_stripe(monkeypatch: pytest.MonkeyPatch) 
     assert load_settings(API_NEEDS).kafka_config == {}
 
 
+def test_only_the_api_needs_the_secret_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker starts without it; an API does only where nobody has to say who asks."""
+    monkeypatch.delenv("JWT_SECRET")
+    assert load_settings(WORKER_NEEDS).auth_required
+    assert problems(*API_NEEDS).startswith("JWT_SECRET: is not set (")
+    monkeypatch.setenv("AUTH", "optional")
+    assert not load_settings(API_NEEDS).auth_required
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", ""])
+def test_tokens_may_be_optional_on_loopback(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Nobody else can reach it there; loopback is also where it listens by default."""
+    monkeypatch.setenv("AUTH", "optional")
+    monkeypatch.setenv("HOST", host)
+    assert not load_settings(API_NEEDS).auth_required
+
+
+@pytest.mark.parametrize("host", [EVERYWHERE, "::", "10.0.0.1", "api.example", "127.0.0.1.example"])
+@pytest.mark.parametrize("needs", [API_NEEDS, WORKER_NEEDS])
+def test_tokens_are_not_optional_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, host: str, needs: tuple[str, ...]
+) -> None:
+    """An address that others may reach is refused, naming both variables."""
+    monkeypatch.setenv("AUTH", "optional")
+    monkeypatch.setenv("HOST", host)
+    said = problems(*needs)
+    assert said.startswith("AUTH: ")
+    assert "HOST" in said
+    assert len(said.splitlines()) == 1
+
+
 @pytest.mark.parametrize("key", ["sk_live_hunter2", "rk_live_hunter2"])
-def test_a_live_key_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """Real money does not move while nobody has to say who they are; the key is not repeated."""
+@pytest.mark.parametrize("needs", [API_NEEDS, WORKER_NEEDS, ("KAFKA_BOOTSTRAP_SERVERS",)])
+def test_a_live_key_needs_tokens(monkeypatch: pytest.MonkeyPatch, key: str, needs: tuple[str, ...]) -> None:
+    """Real money does not move where nobody has to say who they are, whichever process is asked."""
     monkeypatch.setenv("STRIPE_SECRET_KEY", key)
-    said = problems(*WORKER_NEEDS)
-    assert said.startswith("STRIPE_SECRET_KEY: a live key is refused")
+    assert load_settings(needs).stripe_secret_key == key
+    monkeypatch.setenv("AUTH", "optional")
+    said = problems(*needs)
+    assert said.startswith("STRIPE_SECRET_KEY: a live key is refused unless AUTH is required")
     assert "hunter2" not in said
 
 
@@ -199,7 +240,7 @@ def test_the_table_tells_every_setting() -> None:
     assert list(table) == NAMES
     assert {name for name, row in table.items() if row[0].endswith("(or _FILE)")} == set(SECRETS)
     assert all(meaning for _, _, meaning in table.values())
-    assert {name for name, row in table.items() if row[1] == "required"} == {
+    assert {name for name, row in table.items() if row[1] == "must be set"} == {
         "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "STRIPE_SECRET_KEY",
     }  # fmt: skip
     assert table["PORT"][1] == "5004"

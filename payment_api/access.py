@@ -1,0 +1,80 @@
+"""Who is let in and what each may see: the one place that every route asks.
+
+What a caller may not see does not exist for it: the answer is the one for an unknown id.
+"""
+
+import uuid
+from typing import Any
+
+import flask
+from sqlalchemy import Select
+
+from payment_api.errors import ErrorCode, RequestRefused
+from payment_api.principal import LOCAL, Principal, Role, current_principal
+from payment_api.services import services
+from payment_api.tokens import BadToken
+from shared.database import reading
+from shared.models import Payment
+from shared.payments import PaymentNotFound
+
+_OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
+# Stripe signs what it sends to /webhooks/, which is its way to say who it is.
+_OPEN_BELOW = ("/docs/", "/webhooks/")
+
+
+def is_open(rule: str) -> bool:
+    """Whether everybody may ask at this route, token or not. A new route is closed."""
+    return rule in _OPEN or rule.startswith(_OPEN_BELOW)
+
+
+def admit() -> None:
+    """Find out who sends this request, before anything of it is read. Raises RequestRefused."""
+    rule = flask.request.url_rule
+    if rule is None or is_open(rule.rule):
+        return
+    try:
+        flask.g.principal = _caller()
+    except BadToken as error:
+        flask.g.facts = {"refused": str(error)}
+        # Always the same words: whoever tries tokens learns nothing from them.
+        raise RequestRefused(ErrorCode.UNAUTHENTICATED, "A valid bearer token is needed") from None
+
+
+def _caller() -> Principal:
+    authorization = flask.request.headers.get("Authorization")
+    if authorization is None and not services().settings.auth_required:
+        return LOCAL
+    return services().tokens.read(authorization or "")
+
+
+def visible(payment: Payment) -> bool:
+    """Whether the caller may know of this payment."""
+    return current_principal().owns(payment.customer_id)
+
+
+def only_visible(query: Select[Any]) -> Select[Any]:
+    """Leave out of a query on payments what the caller may not know of."""
+    caller = current_principal()
+    return query.where(Payment.customer_id == caller.id) if caller.role is Role.CUSTOMER else query
+
+
+def find_payment(payment_id: str) -> Payment:
+    """The payment of this id, as a path names it.
+
+    Raises RequestRefused for what is no UUID, PaymentNotFound also for one that is not the caller's.
+    """
+    try:
+        key = uuid.UUID(payment_id)
+    except ValueError:
+        raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
+    with reading(services().sessions) as session:
+        payment = session.get(Payment, key)
+    if payment is None or not visible(payment):
+        raise PaymentNotFound("Payment not found")
+    return payment
+
+
+def check_customer(customer_id: str | None) -> None:
+    """Raises RequestRefused when the caller may not make payments for this customer."""
+    if not current_principal().owns(customer_id):
+        raise RequestRefused(ErrorCode.FORBIDDEN, "customerId: must be the caller's own id")
