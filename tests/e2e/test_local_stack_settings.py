@@ -113,6 +113,8 @@ def refusal(state_dir: Path, **settings: str) -> str:
         ({"PORT": "65536"}, "PORT"),
         ({"STRIPE_API_URL": "http://127.0.0.1:1"}, "STRIPE_SECRET_KEY"),
         ({"STRIPE_SECRET_KEY": "sk_live_1"}, "STRIPE_SECRET_KEY"),
+        ({"AUTH": "off"}, "AUTH"),
+        ({"JWT_SECRET": "a", "JWT_SECRET_FILE": "/b"}, "JWT_SECRET_FILE"),
         ({"KAFKA_CONFIG": "{"}, "KAFKA_CONFIG"),
         ({"KAFKA_CONFIG": '{"security.protocol": "SSL"}'}, "KAFKA_BOOTSTRAP_SERVERS"),
         ({"DATABASE_URL_FILE": "/does/not/exist"}, "DATABASE_URL_FILE"),

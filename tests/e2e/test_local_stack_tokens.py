@@ -1,0 +1,42 @@
+"""Tokens on the embedded stack: not needed unless asked for, and always there to be tried."""
+
+import stat
+from pathlib import Path
+
+import requests
+
+from deploy.local.client import RunningStack, running_stack
+from tests.tokens import bearer
+
+CALL_S = 30
+
+
+def secret_of(stack: RunningStack) -> str:
+    """Return the secret that the stack keeps for tokens, which is its owner's alone and which it names."""
+    file = stack.state_dir / "jwt.secret"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert str(file) in stack.log("supervisor")
+    secret = file.read_text(encoding="utf-8").strip()
+    assert secret not in stack.log("supervisor") + stack.log("api")
+    return secret
+
+
+def asked(stack: RunningStack, headers: dict[str, str]) -> int:
+    """Return the status of a request for the list of payments."""
+    return requests.get(f"{stack.endpoints.api_url}/payments", headers=headers, timeout=CALL_S).status_code
+
+
+def test_tokens_are_optional_by_default_and_can_be_asked_for(tmp_path: Path) -> None:
+    """Without AUTH nobody needs one, and the stack says so; with AUTH=required everybody does.
+
+    A token that is signed with the kept secret is good in both, also after the stack was stopped.
+    """
+    with running_stack(tmp_path) as stack:
+        assert "AUTH=optional" in stack.log("supervisor")
+        token = bearer("somebody", secret=secret_of(stack))
+        forged = bearer("somebody")
+        assert [asked(stack, each) for each in ({}, token, forged)] == [200, 200, 401]
+    with running_stack(tmp_path, env={"AUTH": "required"}) as stack:
+        assert "AUTH=required" in stack.log("supervisor")
+        assert secret_of(stack)
+        assert [asked(stack, each) for each in ({}, token, forged)] == [401, 200, 401]
