@@ -7,14 +7,17 @@ import uuid
 from typing import Any
 
 import flask
-from sqlalchemy import Select
+from sqlalchemy import Select, select
 
 from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.principal import LOCAL, Principal, Role, current_principal
 from payment_api.services import services
 from payment_api.tokens import BadToken
+from shared.commands import customers
+from shared.customers import CustomerNotFound
 from shared.database import reading
 from shared.models import Payment
+from shared.models_customers import Customer
 from shared.payments import PaymentNotFound
 
 _OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
@@ -54,8 +57,7 @@ def visible(payment: Payment) -> bool:
 
 def only_visible(query: Select[Any]) -> Select[Any]:
     """Leave out of a query on payments what the caller may not know of."""
-    caller = current_principal()
-    return query.where(Payment.customer_id == caller.id) if caller.role is Role.CUSTOMER else query
+    return query.where(Payment.customer_id == current_principal().id) if is_customer() else query
 
 
 def find_payment(payment_id: str) -> Payment:
@@ -68,10 +70,43 @@ def find_payment(payment_id: str) -> Payment:
     except ValueError:
         raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
     with reading(services().sessions) as session:
-        payment = session.get(Payment, key)
+        return _payment(session.get(Payment, key))
+
+
+def find_payment_by_intent(gateway_ref: str) -> Payment:
+    """The payment of this PaymentIntent. Raises PaymentNotFound also for one that is not the caller's."""
+    with reading(services().sessions) as session:
+        payment = session.scalar(select(Payment).where(Payment.gateway_ref == gateway_ref))
+    return _payment(payment)
+
+
+def _payment(payment: Payment | None) -> Payment:
     if payment is None or not visible(payment):
         raise PaymentNotFound("Payment not found")
     return payment
+
+
+def find_customer(customer_id: str) -> Customer:
+    """The customer by the gateway's id or the client's. Raises CustomerNotFound also for a stranger's."""
+    with reading(services().sessions) as session:
+        return _customer(customers.find_customer(session, customer_id))
+
+
+def find_customer_by_email(email: str) -> Customer:
+    """The customer by email address. Raises CustomerNotFound also for a stranger's."""
+    with reading(services().sessions) as session:
+        return _customer(customers.find_customer_by_email(session, email))
+
+
+def _customer(customer: Customer) -> Customer:
+    if not current_principal().owns(customer.client_customer_id):
+        raise CustomerNotFound("Customer not found")
+    return customer
+
+
+def is_customer() -> bool:
+    """Whether the caller acts for itself alone."""
+    return current_principal().role is Role.CUSTOMER
 
 
 def check_customer(customer_id: str | None) -> None:

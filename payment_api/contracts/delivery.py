@@ -6,6 +6,7 @@ from typing import Any
 import flask
 from flask_smorest import Blueprint
 
+from payment_api import access
 from payment_api.contracts import delivery_schemas as schemas
 from payment_api.contracts.fields import canonical, is_plain
 from payment_api.dialects import Dialect
@@ -14,12 +15,7 @@ from payment_api.http import StrictParser, idempotent_request
 from payment_api.principal import current_principal
 from payment_api.services import services
 from shared.commands.cards import SaveCard, list_cards, save_card
-from shared.commands.customers import (
-    CreateCustomer,
-    create_customer,
-    find_customer,
-    find_customer_by_email,
-)
+from shared.commands.customers import CreateCustomer, create_customer
 from shared.commands.removal import remove_card
 from shared.customers import CustomerNotFound
 from shared.database import reading
@@ -80,11 +76,17 @@ def succeeded(data: Any) -> dict[str, Any]:
 )
 def post_customer(body: dict[str, Any]) -> flask.Response:
     """Create a customer, or find the one with this email address."""
+    caller = current_principal()
+    own_id = body["customerId"]
+    if access.is_customer():
+        own_id = own_id or caller.id  # what its payments will name
+        access.check_customer(own_id)
     command = CreateCustomer(
         email=body["email"],
         name=body["name"],
-        client_customer_id=body["customerId"],
-        owner=current_principal().id,
+        client_customer_id=own_id,
+        owner=caller.id,
+        trusted=not access.is_customer(),
     )
     made = create_customer(services().sessions, _gateway(), command, idempotent_request())
     data = {"customerId": made.customer.gateway_ref}
@@ -96,8 +98,7 @@ def post_customer(body: dict[str, Any]) -> flask.Response:
 def get_customer(email: str) -> flask.Response:
     """Find a customer by email address."""
     _check_plain(email)
-    with reading(services().sessions) as session:
-        customer = find_customer_by_email(session, email)
+    customer = access.find_customer_by_email(email)
     return answer(succeeded({"customerId": customer.gateway_ref}))
 
 
@@ -112,8 +113,10 @@ def get_customer(email: str) -> flask.Response:
 )
 def post_card(body: dict[str, Any]) -> flask.Response:
     """Save a card to a customer."""
+    gateway = _gateway()
+    access.find_customer(body["customerId"])
     command = SaveCard(customer_id=body["customerId"], token=body["paymentMethodId"])
-    saved = save_card(services().sessions, _gateway(), command, idempotent_request())
+    saved = save_card(services().sessions, gateway, command, idempotent_request())
     return answer(succeeded(_brief(saved.card)), replayed=saved.replayed)
 
 
@@ -131,13 +134,15 @@ def post_card(body: dict[str, Any]) -> flask.Response:
 )
 def post_card_details(body: dict[str, Any]) -> flask.Response:
     """Save a card to a customer, with its holder's name and whether it is the default."""
+    gateway = _gateway()
+    access.find_customer(body["customerId"])
     command = SaveCard(
         customer_id=body["customerId"],
         token=body["paymentMethodId"],
         cardholder_name=body["cardholderName"],
         make_default=body["isDefault"],
     )
-    saved = save_card(services().sessions, _gateway(), command, idempotent_request())
+    saved = save_card(services().sessions, gateway, command, idempotent_request())
     return answer(succeeded(_details(saved.card)), replayed=saved.replayed)
 
 
@@ -146,8 +151,9 @@ def post_card_details(body: dict[str, Any]) -> flask.Response:
 def get_cards(customer_id: str) -> flask.Response:
     """List a customer's cards: the default, then the newest first."""
     _check_plain(customer_id)
+    customer = access.find_customer(canonical(customer_id))
     with reading(services().sessions) as session:
-        cards = list_cards(session, find_customer(session, canonical(customer_id)))
+        cards = list_cards(session, customer)
     return answer(succeeded([_details(each) for each in cards]))
 
 
@@ -161,7 +167,9 @@ def get_cards(customer_id: str) -> flask.Response:
 )
 def delete_card(body: dict[str, Any]) -> flask.Response:
     """Remove a customer's card; it can never be charged again."""
-    remove_card(services().sessions, _gateway(), body["customerId"], body["paymentMethodId"])
+    gateway = _gateway()
+    access.find_customer(body["customerId"])
+    remove_card(services().sessions, gateway, body["customerId"], body["paymentMethodId"])
     return answer(succeeded({"success": True, "message": DELETED}))
 
 

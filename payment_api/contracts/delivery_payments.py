@@ -4,25 +4,22 @@ from http import HTTPStatus
 from typing import Any
 
 import flask
-from sqlalchemy import select
 
+from payment_api import access
 from payment_api.contracts import delivery_schemas as schemas
 from payment_api.contracts.delivery import CARD_REQUEST, DeliveryBlueprint, answer, refusal, succeeded
 from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.http import Preference, current_origin, idempotent_request, preference
 from payment_api.services import services
 from shared.commands.create import Created, CreatePayment, create_payment
-from shared.commands.customers import find_customer
 from shared.commands.operations import Requested
 from shared.commands.refund import RefundPayment, refund_payment
-from shared.database import reading
-from shared.models import Operation, Payment
+from shared.models import Operation
 from shared.money import Money
 from shared.payments import (
     AmountExceeded,
     CaptureMethod,
     OperationState,
-    PaymentNotFound,
     Status,
 )
 
@@ -122,7 +119,7 @@ def post_intent(body: dict[str, Any]) -> flask.Response:
 def post_refund(body: dict[str, Any]) -> flask.Response:
     """Give back all that is left of a payment, or a part; several parts add up."""
     wanted = preference(WAIT_S)
-    payment = _find(body["paymentIntentId"])
+    payment = access.find_payment_by_intent(body["paymentIntentId"])
     idempotent = idempotent_request()
     command = RefundPayment(
         amount_minor=body["amount"],
@@ -148,8 +145,7 @@ def post_refund(body: dict[str, Any]) -> flask.Response:
 def _command(body: dict[str, Any]) -> CreatePayment:
     money = Money(body["amount"], body["currency"].upper())
     services().limits.check(money)
-    with reading(services().sessions) as session:
-        customer = find_customer(session, body["customerId"])
+    customer = access.find_customer(body["customerId"])
     return CreatePayment(
         order_id=body["orderId"],
         customer_id=customer.client_customer_id or customer.gateway_ref,
@@ -158,14 +154,6 @@ def _command(body: dict[str, Any]) -> CreatePayment:
         return_url=body["returnUrl"],
         capture_method=CaptureMethod(body["captureMethod"]),
     )
-
-
-def _find(payment_intent_id: str) -> Payment:
-    with reading(services().sessions) as session:
-        payment = session.scalar(select(Payment).where(Payment.gateway_ref == payment_intent_id))
-    if payment is None:
-        raise PaymentNotFound("Payment not found")
-    return payment
 
 
 def _intent_answer(created: Created, wanted: Preference) -> flask.Response:
