@@ -1,6 +1,7 @@
 """Read and lock a payment with one of its operations; everybody locks in the same order."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,9 +9,10 @@ from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session, object_session
 
 from payment_worker import outcomes
-from shared.gateways import Outcome
+from payment_worker.settling import Beside
+from shared.gateways import TERMINAL, Authorized, Outcome, Refunded, Succeeded
 from shared.models import Operation, Pause, Payment
-from shared.payments import PRIMARY
+from shared.payments import PRIMARY, OperationKind
 from shared.rows import Writes
 
 LOOK = (
@@ -57,13 +59,61 @@ def record_locked(
     actor: str = "worker",
 ) -> None:
     """Record an outcome on rows that are locked, and end the payment's charge with it where it is open."""
-    writes = Writes()
-    primary = open_primary(session, operation)
-    outcomes.record(
-        writes, payment, operation, outcome, at, primary=primary, abandon_after=abandon_after, actor=actor
+    record_seen(
+        session, payment, operation, [outcome], at, Writes(), abandon_after=abandon_after, actor=actor
     )
+
+
+def record_seen(
+    session: Session,
+    payment: Payment,
+    operation: Operation,
+    seen: Sequence[Outcome],
+    at: datetime,
+    writes: Writes,
+    *,
+    abandon_after: timedelta = outcomes.ABANDONED_AFTER,
+    actor: str = "worker",
+) -> None:
+    """Record everything that the gateway has of an operation, and send it with what `writes` holds already.
+
+    Of several the weightiest decides, and the others are recorded as what came after.
+    """
+    primary = open_primary(session, operation)
+    asked = payment.cancel_requested_at is not None
+    beside = Beside(primary, cancelling=asked and _is_being_cancelled(session, operation))
+    for outcome in sorted(seen, key=_weight):
+        outcomes.record(
+            writes,
+            payment,
+            operation,
+            outcome,
+            at,
+            beside=beside,
+            abandon_after=abandon_after,
+            actor=actor,
+        )
     writes.change(payment, operation, *([primary] if primary else []))
     writes.send(session.connection())
+
+
+def _weight(outcome: Outcome) -> int:
+    """Something done first, then any other definite outcome."""
+    if isinstance(outcome, Succeeded | Authorized | Refunded):
+        return 0
+    return 1 if isinstance(outcome, TERMINAL) else 2
+
+
+def _is_being_cancelled(session: Session, operation: Operation) -> bool:
+    """Whether another operation cancels the payment's own charge or hold."""
+    under_way = select(Operation.id).where(
+        Operation.payment_id == operation.payment_id,
+        Operation.kind == OperationKind.CANCEL,
+        Operation.finished_at.is_(None),
+        Operation.target_ref.is_(None),
+        Operation.id != operation.id,
+    )
+    return session.scalars(under_way).first() is not None
 
 
 def open_primary(session: Session, operation: Operation) -> Operation | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from payment_worker import settling
 from payment_worker.followups import ask_to_cancel
 from payment_worker.marking import named, note
+from payment_worker.settling import ALONE, Beside
 from shared import lifecycle
 from shared.gateways import (
     Authorized,
@@ -40,26 +41,26 @@ def record(
     outcome: Outcome,
     at: datetime,
     *,
-    primary: Operation | None = None,
+    beside: Beside = ALONE,
     abandon_after: timedelta = ABANDONED_AFTER,
     actor: str = "worker",
 ) -> None:
     """Write an outcome to the operation, its payment and the history.
 
-    `primary` is the payment's charge or hold while that is open and is not `operation` itself: it ends with
-    the payment. A customer who does not act within `abandon_after` is given up.
+    `beside` is what else of the payment is open. A customer who does not act within `abandon_after` is given
+    up.
     """
     ref = getattr(outcome, "gateway_ref", None)
     cause = Cause(event="", actor=actor, at=at, operation=operation, gateway_ref=ref)
     if operation.finished_at is not None:
-        settling.settle_late(writes, payment, cause, outcome)
+        settling.settle_late(writes, payment, cause, outcome, beside)
         return
     operation.lease_until = None
     match outcome:
         case Succeeded() | Authorized() | Cancelled() | Refunded() | Failed():
-            settling.settle(writes, payment, cause, outcome, primary)
+            settling.settle(writes, payment, cause, outcome, beside)
         case Waiting():
-            _wait(writes, payment, cause, outcome, abandon_after)
+            _wait(writes, payment, cause, outcome, abandon_after, beside)
         case Transient():
             _retry(writes, payment, cause, f"not carried out: {outcome.reason}")
         case Unknown(key_poisoned=True):
@@ -85,6 +86,7 @@ def renew_key(writes: Writes, payment: Payment, cause: Cause) -> None:
     operation.key_number += 1
     operation.doubt_since = operation.absent_since = operation.first_sent_at = None
     operation.next_attempt_at = cause.at
+    operation.lease_until = None
     operation.needs_review = False
     key = f"new idempotency key {operation.gateway_key}"
     note(writes, payment, cause, f"{operation.kind} verified absent", key)
@@ -96,13 +98,24 @@ def retry_delay_s(attempt: int) -> float:
     return delay_s * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, guards nothing
 
 
-def _wait(writes: Writes, payment: Payment, cause: Cause, outcome: Waiting, abandon_after: timedelta) -> None:
+def _wait(
+    writes: Writes,
+    payment: Payment,
+    cause: Cause,
+    outcome: Waiting,
+    abandon_after: timedelta,
+    beside: Beside,
+) -> None:
     """The gateway has it and waits: for a customer, for a bank, or for a refund to get through."""
     operation = cause.operation
     operation.state = OperationState.REQUIRES_ACTION
     operation.gateway_ref = outcome.gateway_ref
     operation.doubt_since = operation.absent_since = None
     operation.next_attempt_at = cause.at + timedelta(seconds=retry_delay_s(operation.attempt))
+    if operation.needs_review:
+        # The gateway takes our requests, and can say how it stands: what was shown to a person is over.
+        operation.needs_review = False
+        note(writes, payment, cause, "review no longer needed", "the gateway has it and waits")
     if operation.kind not in PRIMARY:
         return
     payment.gateway_ref = outcome.gateway_ref
@@ -113,7 +126,7 @@ def _wait(writes: Writes, payment: Payment, cause: Cause, outcome: Waiting, aban
     if outcome.next_action and payment.status is Status.PROCESSING:
         payment.expires_at = cause.at + abandon_after
         lifecycle.advance(writes, payment, Status.REQUIRES_ACTION, named(cause, "customer must act"))
-        if payment.cancel_requested_at:
+        if payment.cancel_requested_at and not beside.cancelling:
             ask_to_cancel(writes, payment, cause, "cancelled while it was being charged")
     elif outcome.next_action is None and payment.status is Status.REQUIRES_ACTION:
         lifecycle.advance(writes, payment, Status.PROCESSING, named(cause, "customer has acted"))

@@ -128,8 +128,13 @@ class Worker:
 
         With `anew` the rows are read again; a claim's own rows serve for one try only.
         """
-        # A cancel also ends the charge that it was about, which has to be read first.
-        alone_will_do = isinstance(outcome, TERMINAL) and claim.operation.kind is not OperationKind.CANCEL
+        # What else is open has to be read first: a cancel also ends the charge that it was about, and whoever
+        # is to be cancelled may have been asked to already.
+        alone_will_do = (
+            isinstance(outcome, TERMINAL)
+            and claim.operation.kind is not OperationKind.CANCEL
+            and claim.payment.cancel_requested_at is None
+        )
         if anew or not (alone_will_do and self._record_at_once(claim, outcome)):
             self._record_anew(claim, outcome)
         if isinstance(outcome, TERMINAL):
@@ -197,7 +202,8 @@ class Worker:
     ) -> bool:
         """Hand over an operation that another attempt cannot help: to an operator, or to the verification."""
         operation, at = cause.operation, cause.at
-        if not known_ref and operation.attempt >= MAX_ATTEMPTS:
+        # A multiple: an operator who has it tried again lets as many attempts follow.
+        if not known_ref and operation.attempt and operation.attempt % MAX_ATTEMPTS == 0:
             escalate(writes, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
             return True
         if not known_ref and operation.first_sent_at and at - operation.first_sent_at > KEY_LIFETIME:

@@ -2,19 +2,20 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Float, cast, func, or_, select, update
+from sqlalchemy.orm import Session
 
 from payment_worker import outcomes
 from payment_worker.gate import Gate
-from payment_worker.locking import lock, open_primary
+from payment_worker.locking import lock, record_seen
 from payment_worker.marking import flag
 from payment_worker.metrics import REDISPATCHED
 from shared import lifecycle
 from shared.database import Sessions, reading, try_lock
-from shared.gateways import TERMINAL, Gateway, Outcome, Sought, Succeeded
+from shared.gateways import Gateway, Outcome, Sought
 from shared.models import Operation, Pause, Payment
 from shared.payments import OPEN_OPERATION, OperationKind
 from shared.rows import Writes
@@ -32,6 +33,8 @@ MAX_DOUBLINGS = 10  # more than lead from the first pause to the last
 # The gateway's clock may be behind ours.
 DOUBT_MAY_LAST = timedelta(minutes=30)
 CLOCK_MARGIN = timedelta(minutes=5)
+# Longer than most looks; of two that look for the same none does harm.
+LOOK_LEASE = timedelta(minutes=5)
 ACTOR = "recovery"
 
 
@@ -111,33 +114,85 @@ def verify_doubtful(
     new key. Raises GatewayUnavailable when the look could not be completed, or was not due its turn.
     """
     _flag_old_doubts(sessions, timedelta(seconds=verify_absence_s) + DOUBT_MAY_LAST)
-    with reading(sessions) as session:
-        query = (
-            select(Operation, Payment.gateway_ref)
-            .join(Payment, Payment.id == Operation.payment_id)
-            .where(Operation.doubt_since.is_not(None), Operation.state.in_(OPEN_OPERATION))
-            .where(
-                or_(
-                    Operation.absent_since.is_(None),
-                    Operation.absent_since <= func.clock_timestamp() - timedelta(seconds=verify_absence_s),
-                )
-            )
-            .order_by(Operation.doubt_since)
-            .limit(BATCH)
-        )
-        doubtful = [(row, row.target_ref or gateway_ref) for row, gateway_ref in session.execute(query)]
+    doubtful, began = _take_doubtful(sessions, verify_absence_s)
     if not doubtful:
         return 0
-    sought = [
-        Sought(operation_id=str(row.id), kind=row.kind, gateway_ref=gateway_ref)
-        for row, gateway_ref in doubtful
-    ]
-    since = min(row.created_at for row, _ in doubtful) - CLOCK_MARGIN
-    found = gate.look(lambda: gateway.find(sought, since))
-    return sum(
-        _settle(sessions, row.id, found[str(row.id)], verify_absence_s, announce_change)
-        for row, _ in doubtful
+    ids = [each.id for each in doubtful]
+    try:
+        sought = [
+            Sought(operation_id=str(each.id), kind=each.kind, gateway_ref=each.gateway_ref)
+            for each in doubtful
+        ]
+        since = min(each.created_at for each in doubtful) - CLOCK_MARGIN
+        found = gate.look(lambda: gateway.find(sought, since))
+        look = Look(began, timedelta(seconds=verify_absence_s))
+        return sum(
+            _settle(sessions, each, found[str(each)], look, announce_change)
+            for each in ids
+            if str(each) in found
+        )
+    finally:
+        _let_go(sessions, ids)
+
+
+class Doubtful(NamedTuple):
+    """An operation to look for, and the charge that it was to act upon."""
+
+    id: uuid.UUID
+    kind: OperationKind
+    gateway_ref: str | None
+    created_at: datetime
+
+
+class Look(NamedTuple):
+    """When a look began, by the database's clock, and how far apart two of them must be."""
+
+    began: datetime
+    apart: timedelta
+
+
+def _take_doubtful(sessions: Sessions, verify_absence_s: float) -> tuple[list[Doubtful], datetime]:
+    """Take what is to be looked for now under a lease, so that no other process looks for it meanwhile."""
+    now = func.now()
+    due = (
+        select(Operation.id)
+        .where(
+            Operation.doubt_since.is_not(None),
+            Operation.state.in_(OPEN_OPERATION),
+            or_(Operation.lease_until.is_(None), Operation.lease_until < now),
+            or_(
+                Operation.absent_since.is_(None),
+                Operation.absent_since <= now - timedelta(seconds=verify_absence_s),
+            ),
+        )
+        .order_by(Operation.doubt_since)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
     )
+    take = (
+        update(Operation)
+        .where(Operation.id.in_(due), Payment.id == Operation.payment_id)
+        .values(lease_until=now + LOOK_LEASE)
+        .returning(
+            Operation.id,
+            Operation.kind,
+            func.coalesce(Operation.target_ref, Payment.gateway_ref),
+            Operation.created_at,
+            now,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    with sessions.begin() as session:
+        rows = session.execute(take).all()
+    return [Doubtful(*row[:4]) for row in rows], rows[0][4] if rows else datetime.now(UTC)
+
+
+def _let_go(sessions: Sessions, operation_ids: list[uuid.UUID]) -> None:
+    """End the leases of a look: what is still in doubt may be looked for again."""
+    still = update(Operation).where(Operation.id.in_(operation_ids), Operation.doubt_since.is_not(None))
+    with sessions.begin() as session:
+        session.execute(still.values(lease_until=None).execution_options(synchronize_session=False))
 
 
 def _flag_old_doubts(sessions: Sessions, older_than: timedelta) -> None:
@@ -163,35 +218,50 @@ def _settle(
     sessions: Sessions,
     operation_id: uuid.UUID,
     seen: list[Outcome],
-    verify_absence_s: float,
+    look: Look,
     announce_change: Callable[[uuid.UUID], None],
 ) -> bool:
     with sessions.begin() as session:
         payment, operation, at = lock(session, operation_id)
         if operation.finished_at is not None or operation.doubt_since is None:
             return False
-        writes = Writes()
-        event = f"{operation.kind} found at the gateway"
-        cause = lifecycle.Cause(event=event, actor=ACTOR, at=at, operation=operation)
         if seen:
-            lifecycle.note(writes, payment, cause)
-            primary = open_primary(session, operation)
-            for each in _by_weight(seen):
-                outcomes.record(writes, payment, operation, each, at, primary=primary)
-            if primary:
-                writes.change(primary)
-        elif operation.absent_since is None:
-            operation.absent_since = at
-        elif at - operation.absent_since >= timedelta(seconds=verify_absence_s):
-            outcomes.renew_key(writes, payment, cause)
-        writes.change(payment, operation)
-        writes.send(session.connection())
+            adopt_seen(session, payment, operation, seen, at, ACTOR)
+        elif note_absence(session, payment, operation, at, look, ACTOR):
+            log.info("a new key after a verified absence", operation_id=str(operation_id))
         settled = operation.finished_at is not None
     if settled:
         announce_change(payment.id)
     return settled
 
 
-def _by_weight(seen: list[Outcome]) -> list[Outcome]:
-    """A success first, then any other definite outcome: the first one recorded decides."""
-    return sorted(seen, key=lambda each: (not isinstance(each, Succeeded), not isinstance(each, TERMINAL)))
+def adopt_seen(
+    session: Session, payment: Payment, operation: Operation, seen: list[Outcome], at: datetime, actor: str
+) -> None:
+    """Record what a look has found, on rows that are locked."""
+    writes = Writes()
+    found = lifecycle.Cause(
+        event=f"{operation.kind} found at the gateway", actor=actor, at=at, operation=operation
+    )
+    lifecycle.note(writes, payment, found)
+    record_seen(session, payment, operation, seen, at, writes, actor=actor)
+
+
+def note_absence(
+    session: Session, payment: Payment, operation: Operation, at: datetime, look: Look, actor: str
+) -> bool:
+    """Note that a look has found nothing; the second one, far enough from the first, gives it a new key.
+
+    The second must have begun that long after the first had ended: how long a look takes does not matter,
+    nor how many are under way. Returns whether there is a new key. The rows are locked.
+    """
+    writes = Writes()
+    renewed = operation.absent_since is not None and look.began - operation.absent_since >= look.apart
+    if renewed:
+        cause = lifecycle.Cause(event="", actor=actor, at=at, operation=operation)
+        outcomes.renew_key(writes, payment, cause)
+    elif operation.absent_since is None:
+        operation.absent_since = at
+    writes.change(payment, operation)
+    writes.send(session.connection())
+    return renewed

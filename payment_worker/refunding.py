@@ -2,6 +2,7 @@
 
 from payment_worker.marking import finish, flag, named, note, refusal
 from shared import lifecycle
+from shared.commands.refund import left_minor
 from shared.gateways import Failed, Outcome, Refunded
 from shared.lifecycle import Cause
 from shared.models import Payment
@@ -49,7 +50,33 @@ def _refund_status(payment: Payment) -> Status:
     return Status.REFUNDED if payment.refunded_minor >= payment.captured_minor else Status.PARTIALLY_REFUNDED
 
 
-def failed_later(writes: Writes, payment: Payment, cause: Cause, outcome: Failed) -> None:
+def settle_refund_late(writes: Writes, payment: Payment, cause: Cause, outcome: Outcome) -> None:
+    """An outcome of a refund that is finished: the same again, a failure afterwards, or a second refund."""
+    operation = cause.operation
+    if not isinstance(outcome, Failed | Refunded):
+        return
+    if outcome.gateway_ref and operation.gateway_ref not in {None, outcome.gateway_ref}:
+        if isinstance(outcome, Refunded):
+            _count_second(writes, payment, cause, outcome)
+    elif isinstance(outcome, Failed) and operation.state is OperationState.SUCCEEDED:
+        _fail_later(writes, payment, cause, outcome)
+    elif isinstance(outcome, Refunded) and operation.state is OperationState.FAILED:
+        flag(writes, payment, cause, "a refund that had failed has succeeded")
+
+
+def _count_second(writes: Writes, payment: Payment, cause: Cause, outcome: Refunded) -> None:
+    """Money went back twice for one refund. It cannot be called back: it is counted, and a person sees it."""
+    operation, ref = cause.operation, outcome.gateway_ref
+    known = (operation.outcome or {}).get("seconds", [])
+    if ref in known:
+        return
+    operation.outcome = {**(operation.outcome or {}), "seconds": [*known, ref]}
+    flag(writes, payment, cause, f"a second refund was made: {ref}")
+    if not operation.target_ref and outcome.refunded.amount_minor <= left_minor(payment):
+        count_refund(writes, payment, cause, "second refund counted", outcome.refunded.amount_minor)
+
+
+def _fail_later(writes: Writes, payment: Payment, cause: Cause, outcome: Failed) -> None:
     """A refund that had succeeded has come back: the payment is as if it had not been made."""
     operation = cause.operation
     operation.state = OperationState.FAILED

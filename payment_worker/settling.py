@@ -1,13 +1,13 @@
 """What a definite outcome makes of an operation and of its payment. Callers send the writes."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from payment_worker.followups import ask_to_cancel, follow_up, give_back
 from payment_worker.marking import escalate, finish, flag, named, note, refusal
-from payment_worker.refunding import failed_later, settle_refund
+from payment_worker.refunding import settle_refund, settle_refund_late
 from shared import lifecycle
-from shared.gateways import TERMINAL, Authorized, Cancelled, Failed, Outcome, Refunded, Succeeded
+from shared.gateways import TERMINAL, Authorized, Cancelled, Failed, Outcome, Succeeded
 from shared.lifecycle import Cause
 from shared.models import Operation, Payment
 from shared.money import Money
@@ -18,11 +18,25 @@ from shared.rows import Writes
 HOLD_LASTS = timedelta(days=7)
 OPEN_TO_CANCEL = {Status.AUTHORIZED, Status.REQUIRES_ACTION}
 
+
+class Beside(NamedTuple):
+    """What else of a payment is open while an outcome of one of its operations is recorded."""
+
+    primary: Operation | None = None  # its charge or hold, which ends with it
+    cancelling: bool = False  # another operation cancels it already
+
+
+ALONE = Beside()
+
 Standing = Succeeded | Authorized | Cancelled  # how a charge can stand at the gateway for good
 
 
 def settle(
-    writes: Writes, payment: Payment, cause: Cause, outcome: Outcome, primary: Operation | None = None
+    writes: Writes,
+    payment: Payment,
+    cause: Cause,
+    outcome: Outcome,
+    beside: Beside,
 ) -> None:
     """End an open operation by a definite outcome, and move the payment to where that leaves it."""
     operation = cause.operation
@@ -44,32 +58,36 @@ def settle(
             cause.at,
         )
         operation.outcome = _told(outcome)
-        if primary is not None:
-            _end_with(primary, outcome, cause.at)
-        adopt(writes, payment, cause, outcome)
+        if beside.primary is not None:
+            _end_with(beside.primary, outcome, cause.at)
+        before = payment.version
+        adopt(writes, payment, cause, outcome, beside)
+        if payment.version == before:
+            note(writes, payment, cause, f"{operation.kind} ended", _standing_already(payment, outcome))
+        if operation.kind is OperationKind.CAPTURE and isinstance(outcome, Succeeded):
+            _check_captured(writes, payment, cause, outcome)
 
 
-def settle_late(writes: Writes, payment: Payment, cause: Cause, outcome: Outcome) -> None:
+def settle_late(writes: Writes, payment: Payment, cause: Cause, outcome: Outcome, beside: Beside) -> None:
     """An outcome of an operation that is finished: mostly the same again, or the gateway's later truth."""
     operation = cause.operation
     if operation.kind is OperationKind.REFUND:
-        if isinstance(outcome, Failed) and operation.state is OperationState.SUCCEEDED:
-            failed_later(writes, payment, cause, outcome)
-        elif isinstance(outcome, Refunded) and operation.state is OperationState.FAILED:
-            flag(writes, payment, cause, "a refund that had failed has succeeded")
-    elif isinstance(outcome, Succeeded | Authorized) and _is_second(payment, operation, outcome):
+        settle_refund_late(writes, payment, cause, outcome)
+    elif operation.target_ref or not isinstance(outcome, Succeeded | Authorized | Cancelled):
+        return
+    elif not _is_other(payment, operation, outcome):
+        adopt(writes, payment, cause, outcome, beside)
+    elif operation.kind in PRIMARY and isinstance(outcome, Succeeded | Authorized):
         _undo_second(writes, payment, cause, outcome)
-    elif isinstance(outcome, Succeeded | Authorized | Cancelled) and operation.kind in PRIMARY:
-        adopt(writes, payment, cause, outcome)
 
 
-def adopt(writes: Writes, payment: Payment, cause: Cause, standing: Standing) -> None:
+def adopt(writes: Writes, payment: Payment, cause: Cause, standing: Standing, beside: Beside) -> None:
     """Bring the payment to how its charge stands at the gateway, unless it is there already."""
     match standing:
         case Succeeded():
             _paid(writes, payment, cause, standing)
         case Authorized():
-            _held(writes, payment, cause, standing)
+            _held(writes, payment, cause, standing, beside)
         case Cancelled():
             _voided(writes, payment, cause, standing)
 
@@ -93,7 +111,7 @@ def _paid(writes: Writes, payment: Payment, cause: Cause, outcome: Succeeded) ->
         give_back(writes, payment, cause, "cancelled while it was being paid")
 
 
-def _held(writes: Writes, payment: Payment, cause: Cause, outcome: Authorized) -> None:
+def _held(writes: Writes, payment: Payment, cause: Cause, outcome: Authorized, beside: Beside) -> None:
     if payment.status in PAID or payment.status in OPEN_TO_CANCEL - {Status.REQUIRES_ACTION}:
         return
     payment.gateway_ref = outcome.gateway_ref
@@ -107,7 +125,7 @@ def _held(writes: Writes, payment: Payment, cause: Cause, outcome: Authorized) -
     payment.expires_at = outcome.capture_before or cause.at + HOLD_LASTS
     payment.error_code = payment.error_message = payment.failure_reason = None
     lifecycle.advance(writes, payment, Status.AUTHORIZED, named(cause, "money held"))
-    if payment.cancel_requested_at:
+    if payment.cancel_requested_at and not beside.cancelling:
         ask_to_cancel(writes, payment, cause, "cancelled while it was being held")
 
 
@@ -180,10 +198,22 @@ def _told(outcome: Standing) -> dict[str, Any]:
     return {"transactionId": outcome.transaction_id}
 
 
-def _is_second(payment: Payment, operation: Operation, outcome: Succeeded | Authorized) -> bool:
+def _is_other(payment: Payment, operation: Operation, outcome: Standing) -> bool:
     """Whether it is another charge at the gateway than the one that we know."""
     known = payment.gateway_ref or operation.gateway_ref
-    return operation.kind in PRIMARY and known is not None and outcome.gateway_ref != known
+    return known is not None and outcome.gateway_ref != known
+
+
+def _standing_already(payment: Payment, outcome: Standing) -> str:
+    """What a capture or a cancel has found, where others were quicker and the payment knows of it."""
+    return f"the payment was {payment.status} already; at the gateway: {type(outcome).__name__.lower()}"
+
+
+def _check_captured(writes: Writes, payment: Payment, cause: Cause, outcome: Succeeded) -> None:
+    """What the gateway has taken is recorded, whatever it is; another amount than asked needs a person."""
+    asked = Money(cause.operation.amount_minor, payment.currency)
+    if outcome.captured != asked:
+        flag(writes, payment, cause, f"{outcome.captured} was captured, where {asked} was asked for")
 
 
 def _undo_second(writes: Writes, payment: Payment, cause: Cause, outcome: Succeeded | Authorized) -> None:

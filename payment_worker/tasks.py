@@ -1,7 +1,6 @@
 """The tasks: Redis only wakes workers up; PostgreSQL has the truth."""
 
 import functools
-import threading
 import uuid
 import warnings
 from collections.abc import Callable
@@ -165,24 +164,17 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
     def let_go_of_cards() -> None:
         _survive(lambda: finish_removals(worker.sessions, cards))
 
-    looking = threading.Lock()
-
     @task(name=VERIFY)
     def verify() -> None:
-        if not looking.acquire(blocking=False):
-            return  # the last look still goes through a long list
-        try:
-            _survive(
-                lambda: recovery.verify_doubtful(
-                    worker.sessions,
-                    worker.gateway,
-                    worker.gate,
-                    settings.verify_absence_s,
-                    worker.announce_change,
-                )
+        _survive(
+            lambda: recovery.verify_doubtful(
+                worker.sessions,
+                worker.gateway,
+                worker.gate,
+                settings.verify_absence_s,
+                worker.announce_change,
             )
-        finally:
-            looking.release()
+        )
 
 
 def _dispatch_again(app: Celery, due: list[recovery.Due]) -> None:

@@ -45,6 +45,7 @@ class Watched:
         self.finds = 0
         self.before: list[Hook] = []  # one for each of the next calls
         self.after: list[Hook] = []
+        self.before_find: list[Hook] = []  # one for each of the next passes
 
     def freeze(self, request: Request) -> dict[str, Any]:
         """Freeze as the real adapter does."""
@@ -63,6 +64,8 @@ class Watched:
     def find(self, sought: Sequence[Sought], since: datetime) -> Mapping[str, list[Outcome]]:
         """Count the pass, then make it."""
         self.finds += 1
+        if self.before_find:
+            self.before_find.pop(0)()
         return self.inner.find(sought, since)
 
     def refunds_of(self, gateway_ref: str) -> list[SeenRefund]:

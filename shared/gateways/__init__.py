@@ -189,7 +189,8 @@ class Gateway(Protocol):
     def find(self, sought: Sequence[Sought], since: datetime) -> Mapping[str, list[Outcome]]:
         """Look through everything the gateway made since then for these operations.
 
-        Raises GatewayUnavailable when the look could not be completed: then nothing is known.
+        An operation that is missing in the answer could not be looked for: nothing is known of it. Raises
+        GatewayUnavailable when the look could not be completed: then nothing is known of any.
         """
 
     def refunds_of(self, gateway_ref: str) -> list[SeenRefund]:

@@ -47,7 +47,7 @@ class StripeGateway:
     ) -> None:
         """Make the process's one client, which keeps up to `pool_size` connections; no call is made yet.
 
-        `before_page` is called before each page of a list but the first; what it raises ends the look.
+        `before_page` is called before each further page or object of a look; what it raises ends the look.
         """
         self.simulated = bool(api_url)
         self._before_page = before_page
@@ -126,14 +126,26 @@ class StripeGateway:
         if OperationKind.REFUND in kinds:
             for document in self._list(REFUNDS, **created):
                 _match(found, document, refund_outcome(document))
-        for each in sought:
-            if each.kind in {OperationKind.CAPTURE, OperationKind.CANCEL} and each.gateway_ref:
-                standing = self.look_up(each.kind, each.gateway_ref)
-                if isinstance(standing, Transient | Unknown | Misconfigured):
-                    raise GatewayUnavailable(standing.reason)
-                if isinstance(standing, Succeeded | Cancelled):
-                    found[each.operation_id].append(standing)
+        for number, each in enumerate(sought):
+            if each.kind in {OperationKind.CAPTURE, OperationKind.CANCEL}:
+                if number:
+                    self._before_page()
+                self._find_settlement(found, each)
         return found
+
+    def _find_settlement(self, found: dict[str, list[Outcome]], sought: Sought) -> None:
+        if not sought.gateway_ref:
+            del found[sought.operation_id]
+            return
+        standing = self.look_up(sought.kind, sought.gateway_ref)
+        if isinstance(standing, Transient | Unknown):
+            raise GatewayUnavailable(standing.reason)
+        if isinstance(standing, Misconfigured):
+            # An intent that cannot be read must not keep the others in doubt, and is no evidence of absence.
+            log.error("a charge in doubt cannot be looked up", operation_id=sought.operation_id)
+            del found[sought.operation_id]
+        elif isinstance(standing, Succeeded | Cancelled):
+            found[sought.operation_id].append(standing)
 
     def refunds_of(self, gateway_ref: str) -> list[SeenRefund]:
         """Every refund of a PaymentIntent, oldest first."""

@@ -399,6 +399,26 @@ def test_a_rejected_key_is_an_operators_and_heals_when_mended(bench: Bench) -> N
     assert_paid_once(bench, operation_id)
 
 
+def test_a_mended_key_ends_the_review_of_a_payment_that_waits(bench: Bench) -> None:
+    """The customer may take a day: the operator's flag goes when the gateway takes our requests again."""
+    operation_id = bench.order(payment_method_id="pm_card_authenticationRequired")
+    right, bench.gateway.inner = bench.gateway.inner, bench.stripe(key="rk_test_revoked")
+    bench.attempt(operation_id)
+    assert bench.operation(operation_id).needs_review
+    bench.gateway.inner = right
+    assert isinstance(bench.attempt(operation_id), Waiting)
+    assert not bench.operation(operation_id).needs_review
+    assert "review no longer needed" in bench.events(operation_id)
+
+    bench.gateway.inner = bench.stripe(key="rk_test_revoked")
+    assert isinstance(bench.attempt(operation_id), Misconfigured)
+    assert bench.operation(operation_id).needs_review
+    bench.gateway.inner = right
+    bench.attempt(operation_id)
+    assert not bench.operation(operation_id).needs_review
+    bench.assert_history_is_whole(operation_id)
+
+
 def test_a_key_used_for_something_else_is_an_operators(bench: Bench) -> None:
     """An idempotency mismatch says that we are wrong, not that the payment failed."""
     operation_id, other = bench.order(), bench.order(2600)

@@ -1,5 +1,6 @@
 """The recovery sweep finds exactly what was lost, and never adds to a backlog."""
 
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -161,3 +162,58 @@ def test_a_doubt_that_lasts_is_shown_to_an_operator(bench: Bench) -> None:
     assert bench.verify() == 1
     assert not bench.operation(operation_id).needs_review
     bench.assert_history_is_whole(operation_id)
+
+
+def in_doubt(bench: Bench, fault: str) -> uuid.UUID:
+    """Return a charge whose key replays a 500."""
+    operation_id = bench.order()
+    bench.attempt(operation_id, fault=fault)
+    bench.attempt(operation_id)
+    assert bench.operation(operation_id).doubt_since is not None
+    return operation_id
+
+
+def test_what_is_being_looked_for_is_not_looked_for_twice(bench: Bench) -> None:
+    """Two processes that look at the same time share the work; neither holds a connection while it looks."""
+    first = in_doubt(bench, "error_after")
+    during: list[int] = []
+
+    def look_again() -> None:
+        assert bench.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        during.append(bench.verify())
+
+    bench.gateway.before_find.append(look_again)
+    assert bench.verify() == 1
+    assert (during, bench.gateway.finds) == ([0], 1)
+    assert bench.payment(first).status is Status.SUCCEEDED
+
+
+def test_a_look_that_failed_is_made_again_at_once(bench: Bench) -> None:
+    """Its lease ends with it; that of a process that died in the middle lapses."""
+    operation_id = in_doubt(bench, "error_after")
+    reachable, bench.gateway.inner = bench.gateway.inner, bench.stripe(url="http://127.0.0.1:9")
+    with pytest.raises(GatewayUnavailable):
+        bench.verify()
+    assert bench.operation(operation_id).lease_until is None
+    bench.gateway.inner = reachable
+    bench.change(operation_id, lease_until=timedelta(seconds=60))
+    assert bench.verify() == 0
+    bench.change(operation_id, lease_until=timedelta(seconds=-1))
+    assert bench.verify() == 1
+
+
+def test_a_look_that_began_too_early_is_no_second_look(bench: Bench) -> None:
+    """However long a look takes: what counts is that it began well after the first had ended."""
+    operation_id = in_doubt(bench, "error_before")
+    bench.verify()
+    bench.change(operation_id, absent_since=None)
+
+    def other_looks_first() -> None:
+        # Its lease has lapsed, and another process has found nothing since this look began.
+        bench.change(operation_id, absent_since=timedelta())
+
+    bench.gateway.before_find.append(other_looks_first)
+    bench.verify(verify_absence_s=0)
+    assert bench.operation(operation_id).key_number == 1
+    bench.verify(verify_absence_s=0)
+    assert bench.operation(operation_id).key_number == 2
