@@ -10,7 +10,7 @@ import flask_swagger_ui
 
 from payment_api import health
 from payment_api.access import admit
-from payment_api.contracts import delivery, delivery_payments, payments
+from payment_api.contracts import acme, delivery, delivery_payments, holds, payments, refunds
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
 from payment_api.dialects import dialect_of
 from payment_api.errors import ErrorCode, explain
@@ -62,9 +62,8 @@ def create_app(services: Services) -> flask.Flask:
     app.register_blueprint(health.blueprint)
     _serve_assets(app)
     api = Api(app)
-    api.register_blueprint(payments.blueprint)
-    api.register_blueprint(delivery.blueprint)
-    api.register_blueprint(delivery_payments.blueprint)
+    for contract in (payments, holds, refunds, acme, delivery, delivery_payments):
+        api.register_blueprint(contract.blueprint)
     complete(api.spec, DIALECTS)
     return app
 

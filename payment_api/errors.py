@@ -10,12 +10,14 @@ from shared.database import is_database_down
 from shared.gateways import GatewayUnavailable
 from shared.money import MoneyError
 from shared.payments import (
+    AmountExceeded,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
     InvalidCommand,
     PaymentConflict,
     PaymentError,
     PaymentNotFound,
+    RefundNotFound,
 )
 
 
@@ -36,14 +38,25 @@ class ErrorCode(Enum):
     CUSTOMER_NOT_FOUND = (404, "There is no such customer that the caller may see", False)
     PAYMENT_METHOD_NOT_FOUND = (404, "The customer has no such payment method", False)
     PAYMENT_NOT_FOUND = (404, "There is no such payment that the caller may see", False)
+    REFUND_NOT_FOUND = (404, "There is no such refund that the caller may see", False)
     METHOD_NOT_ALLOWED = (405, "The route exists, for another method", False)
-    PAYMENT_CONFLICT = (409, "The order has a payment that stands in the way; the message says which", False)
+    PAYMENT_CONFLICT = (
+        409,
+        "The payment's state forbids it, or the order has another payment; the message says which",
+        False,
+    )
     CUSTOMER_CONFLICT = (409, "Another customer, or too many payment methods, stand in the way", False)
     IDEMPOTENCY_KEY_IN_USE = (409, "A request with this Idempotency-Key is being carried out", True)
     PAYLOAD_TOO_LARGE = (413, "The body is larger than 64 KiB", False)
     UNSUPPORTED_MEDIA_TYPE = (415, "The body is not application/json", False)
     PAYMENT_FAILED = (422, "The gateway said no; the payment's own errorCode says why", False)
     PAYMENT_CANCELLED = (422, "The payment was cancelled before money was taken", False)
+    AMOUNT_EXCEEDED = (422, "More than is held, or than is left to refund; the message says how much", False)
+    OPERATION_FAILED = (
+        422,
+        "The gateway refused a capture, cancel or refund; the operation's own errorCode says why",
+        False,
+    )
     IDEMPOTENCY_KEY_REUSED = (422, "This Idempotency-Key was used before, for a different request", False)
     BAD_REQUEST = (400, "The request cannot be understood", False)
     INTERNAL_ERROR = (500, "Something broke here; the log line with the same correlation id says what", True)
@@ -71,7 +84,9 @@ _DOMAIN: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (InvalidCommand, ErrorCode.VALIDATION_FAILED),
     (MoneyError, ErrorCode.VALIDATION_FAILED),
     (PaymentNotFound, ErrorCode.PAYMENT_NOT_FOUND),
+    (RefundNotFound, ErrorCode.REFUND_NOT_FOUND),
     (PaymentConflict, ErrorCode.PAYMENT_CONFLICT),
+    (AmountExceeded, ErrorCode.AMOUNT_EXCEEDED),
     (IdempotencyKeyInUse, ErrorCode.IDEMPOTENCY_KEY_IN_USE),
     (IdempotencyKeyReused, ErrorCode.IDEMPOTENCY_KEY_REUSED),
     (CustomerNotFound, ErrorCode.CUSTOMER_NOT_FOUND),

@@ -59,6 +59,16 @@ class StrictParser(FlaskParser):
         raise RequestRefused(ErrorCode.VALIDATION_FAILED, first_problem(error.messages_dict))
 
 
+class OptionalBodyParser(StrictParser):
+    """Reads no body at all like an empty object, for commands that need no field."""
+
+    def load_json(self, req: flask.Request, schema: Any) -> Any:
+        """The request's body; `{}` where there is none."""
+        if not req.content_length and not req.get_data():
+            flask.g.body = {}
+        return super().load_json(req, schema)
+
+
 def read_body(request: flask.Request) -> Any:
     """Parse the body as exact JSON, once a request. Raises RequestRefused."""
     if "body" in flask.g:

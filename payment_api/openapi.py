@@ -100,13 +100,13 @@ def _complete_command(operation: dict[str, Any]) -> None:
         if waits or name != "Prefer"
     )
     for status, response in operation["responses"].items():
-        if status in {"200", "201", "202", "422"}:
+        if status in {"200", "201", "202", "402", "422"}:
             response["headers"] = {
                 name: {"description": text, "schema": {"type": "string"}}
                 for name, text in _RESPONSE_HEADERS.items()
                 if waits or name != "Preference-Applied"
             }
-        if status == "202":
+        if status == "202" or (waits and status == "201"):
             response["headers"]["Location"] = {
                 "description": "where the payment's outcome will be",
                 "schema": {"type": "string"},

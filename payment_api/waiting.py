@@ -3,16 +3,18 @@
 import threading
 import time
 import uuid
+from collections.abc import Callable, Container
 from typing import TypeVar
 
 from payment_api.metrics import WAIT_SLOTS
 from shared.database import Sessions, is_database_down, reading
 from shared.models import Operation, Payment
-from shared.payments import OPEN_OPERATION, UNSETTLED
+from shared.payments import OPEN_OPERATION, UNSETTLED, Status
 from shared.wakeup import Listener
 
 # A wake-up may be lost with Redis: re-read at least this often.
 REREAD_S = 1.0
+SETTLED = frozenset(Status) - UNSETTLED
 
 Row = TypeVar("Row", Payment, Operation)
 
@@ -27,44 +29,51 @@ class Waiting:
         self._closing = False
         self._slots = threading.BoundedSemaphore(slots) if slots else None
 
-    def outcome(self, payment: Payment, wait_s: float) -> Payment | None:
-        """The payment as it stands when settled or after `wait_s` seconds; None at once with no slot free."""
-        return self._bounded(payment, payment.id, wait_s)
+    def outcome(self, payment: Payment, wait_s: float, ends: Container[Status] = SETTLED) -> Payment | None:
+        """The payment as it stands when its status is one of `ends` or after `wait_s` seconds.
+
+        None at once with no slot free.
+        """
+        return self._bounded(payment, payment.id, wait_s, lambda row: row.status in ends)
 
     def operation(self, operation: Operation, wait_s: float) -> Operation | None:
         """The operation as it stands when ended or after `wait_s` seconds; None at once with no slot free."""
-        return self._bounded(operation, operation.payment_id, wait_s)
+        return self._bounded(
+            operation, operation.payment_id, wait_s, lambda row: row.state not in OPEN_OPERATION
+        )
 
     def close(self) -> None:
         """Let every request go with what is known, within a second: the process is about to end."""
         self._closing = True
         self._listener.stop()
 
-    def _bounded(self, row: Row, payment_id: uuid.UUID, wait_s: float) -> Row | None:
-        if wait_s <= 0 or not _is_open(row):
+    def _bounded(
+        self, row: Row, payment_id: uuid.UUID, wait_s: float, is_over: Callable[[Row], bool]
+    ) -> Row | None:
+        if wait_s <= 0 or is_over(row):
             return row
         if self._slots is None or not self._slots.acquire(blocking=False):
             return None
         try:
             with WAIT_SLOTS.track_inprogress():
-                return self._wait(row, payment_id, wait_s)
+                return self._wait(row, payment_id, wait_s, is_over)
         finally:
             self._slots.release()
 
-    def _wait(self, row: Row, payment_id: uuid.UUID, wait_s: float) -> Row:
+    def _wait(self, row: Row, payment_id: uuid.UUID, wait_s: float, is_over: Callable[[Row], bool]) -> Row:
         until = time.monotonic() + wait_s
         # Subscribe first, then read: a change in between is seen either way.
         with self._listener.listening(payment_id) as changed:
             while True:
                 changed.clear()
-                row = self._read(row)
+                row = self.read_anew(row)
                 left_s = until - time.monotonic()
-                if not _is_open(row) or left_s <= 0 or self._closing:
+                if is_over(row) or left_s <= 0 or self._closing:
                     return row
                 changed.wait(min(REREAD_S, left_s))
 
-    def _read(self, row: Row) -> Row:
-        """Read it anew; while the database is away, what is known: it is recorded, so an error would lie."""
+    def read_anew(self, row: Row) -> Row:
+        """The row as it stands; while the database is away, what is known: an error would lie."""
         try:
             with reading(self._sessions) as session:
                 return session.get_one(type(row), row.id)
@@ -72,9 +81,3 @@ class Waiting:
             if is_database_down(error):
                 return row
             raise
-
-
-def _is_open(row: Payment | Operation) -> bool:
-    if isinstance(row, Payment):
-        return row.status in UNSETTLED
-    return row.state in OPEN_OPERATION

@@ -1,7 +1,6 @@
 """The native contract: charge an order, and see how its payment stands."""
 
 import uuid
-from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +9,9 @@ from flask_smorest import Blueprint
 from sqlalchemy import select
 
 from payment_api import access
+from payment_api.contracts import payments_examples as examples
 from payment_api.contracts import payments_schemas as schemas
+from payment_api.contracts.payments_shown import envelope, show
 from payment_api.errors import ErrorCode
 from payment_api.http import StrictParser, current_origin, idempotent_request, preference
 from payment_api.services import Services, services
@@ -19,10 +20,7 @@ from shared.database import Sessions, first_id_of, reading
 from shared.events import rfc3339
 from shared.models import Payment, TimelineEntry
 from shared.money import Money
-from shared.payments import PAID, InvalidCommand, Status
-
-OPEN_MESSAGES = {Status.REQUIRES_ACTION: "The customer must act before the payment can go on"}
-STILL_OPEN = "Payment is still processing"
+from shared.payments import CaptureMethod, InvalidCommand, Status
 
 
 class PaymentBlueprint(Blueprint):
@@ -35,22 +33,27 @@ blueprint = PaymentBlueprint("payments", __name__, description="Charge orders an
 
 
 @blueprint.route("/payments", methods=["POST"])
-@blueprint.arguments(schemas.NewPaymentSchema())
+@blueprint.arguments(schemas.NewPaymentSchema(), example=examples.NEW_PAYMENT)
 @blueprint.response(
-    HTTPStatus.OK, schemas.PaymentEnvelopeSchema, description="The money was taken, now or before"
+    HTTPStatus.OK,
+    schemas.PaymentEnvelopeSchema,
+    description="The money was taken, or is held for a capture, now or before",
+    example=examples.succeeded(examples.PAYMENT),
 )
 @blueprint.alt_response(
     HTTPStatus.ACCEPTED,
     schema=schemas.PaymentEnvelopeSchema,
     description="Recorded; the outcome will be at Location and on Kafka",
+    example=examples.WAITING,
 )
 @blueprint.alt_response(
     HTTPStatus.UNPROCESSABLE_ENTITY,
     schema=schemas.FailedPaymentEnvelopeSchema,
     description="The gateway said no, or the Idempotency-Key was used for another request",
+    example=examples.DECLINED,
 )
 def post_payment(command: dict[str, Any]) -> flask.Response:
-    """Charge an order.
+    """Charge an order, or with captureMethod manual hold its money.
 
     Idempotent by order, and by Idempotency-Key where one is sent. Waits a while for the outcome; the
     Prefer header says how long.
@@ -77,7 +80,7 @@ def post_payment(command: dict[str, Any]) -> flask.Response:
 
 @blueprint.route("/payments", methods=["GET"])
 @blueprint.arguments(schemas.PaymentQuerySchema(), location="query")
-@blueprint.response(HTTPStatus.OK, schemas.PaymentListSchema)
+@blueprint.response(HTTPStatus.OK, schemas.PaymentListSchema, example=examples.PAGE)
 def list_payments(query: dict[str, Any]) -> flask.Response:
     """List the payments that the caller may see, newest first."""
     payments = _page(services().sessions, query)
@@ -92,7 +95,9 @@ def list_payments(query: dict[str, Any]) -> flask.Response:
 
 
 @blueprint.route("/payments/<payment_id>", methods=["GET"])
-@blueprint.response(HTTPStatus.OK, schemas.PaymentEnvelopeSchema)
+@blueprint.response(
+    HTTPStatus.OK, schemas.PaymentEnvelopeSchema, example=examples.succeeded(examples.PAYMENT)
+)
 def get_payment(payment_id: str) -> flask.Response:
     """Show how a payment stands."""
     payment = access.find_payment(payment_id)
@@ -100,7 +105,7 @@ def get_payment(payment_id: str) -> flask.Response:
 
 
 @blueprint.route("/payments/<payment_id>/timeline", methods=["GET"])
-@blueprint.response(HTTPStatus.OK, schemas.TimelineSchema)
+@blueprint.response(HTTPStatus.OK, schemas.TimelineSchema, example=examples.TIMELINE)
 def get_timeline(payment_id: str) -> flask.Response:
     """Show everything that happened to a payment, oldest first."""
     payment = access.find_payment(payment_id)
@@ -108,45 +113,6 @@ def get_timeline(payment_id: str) -> flask.Response:
     with reading(services().sessions) as session:
         entries = session.scalars(query.order_by(TimelineEntry.sequence)).all()
     return flask.jsonify(success=True, errorMessage=None, timeline=[_show_entry(each) for each in entries])
-
-
-def envelope(payment: Payment) -> dict[str, Any]:
-    """The contract's envelope; `success` only when what was asked for has come about."""
-    success = payment.status in PAID or payment.status is Status.AUTHORIZED
-    return {
-        "success": success,
-        "errorMessage": None if success else _why_not(payment),
-        "payment": show(payment),
-    }
-
-
-def show(payment: Payment) -> dict[str, Any]:
-    """A payment in the contract's words."""
-
-    def amount(minor: int) -> Decimal:
-        return Money(minor, payment.currency).to_decimal()
-
-    return {
-        "id": str(payment.id),
-        "orderId": payment.order_id,
-        "customerId": payment.customer_id,
-        "reservationId": payment.reservation_id,
-        "amount": amount(payment.amount_minor),
-        "currency": payment.currency,
-        "paymentMethod": payment.payment_method,
-        "status": str(payment.status),
-        "errorCode": payment.error_code,
-        "errorMessage": payment.error_message,
-        "failureReason": payment.failure_reason,
-        "createdAt": rfc3339(payment.created_at),
-        "processedAt": rfc3339(payment.processed_at) if payment.processed_at else None,
-        "isSimulated": payment.is_simulated,
-        "simulatedResponse": payment.simulated_response,
-        "capturedAmount": amount(payment.captured_minor),
-        "refundedAmount": amount(payment.refunded_minor),
-        "transactionId": payment.transaction_id,
-        "nextAction": payment.next_action,
-    }
 
 
 def _show_entry(entry: TimelineEntry) -> dict[str, Any]:
@@ -164,14 +130,6 @@ def _show_entry(entry: TimelineEntry) -> dict[str, Any]:
         "eventId": str(entry.announced_id) if entry.announced_id else None,
         "detail": entry.detail,
     }
-
-
-def _why_not(payment: Payment) -> str:
-    if payment.status is Status.FAILED:
-        return f"Payment failed: {payment.error_message}"
-    if payment.status is Status.CANCELLED:
-        return "Payment was cancelled"
-    return OPEN_MESSAGES.get(payment.status, STILL_OPEN)
 
 
 def _answer(payment: Payment) -> flask.Response:
@@ -198,6 +156,7 @@ def _command(body: dict[str, Any], context: Services) -> CreatePayment:
         customer_id=body["customerId"],
         reservation_id=body["reservationId"],
         money=money,
+        capture_method=CaptureMethod(body["captureMethod"]),
         payment_method=body["paymentMethod"],
         payment_method_id=body["paymentMethodId"],
         off_session=body["offSession"],

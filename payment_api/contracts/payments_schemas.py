@@ -52,7 +52,8 @@ class NewPaymentSchema(Schema):
     offSession = Flag(load_default=False, metadata=_described("the customer is not there to authenticate"))
     captureMethod = Text(
         load_default=str(CaptureMethod.AUTOMATIC),
-        validate=OneOf([str(CaptureMethod.AUTOMATIC)], error="Must be automatic; holds are not offered yet."),
+        validate=OneOf([str(each) for each in CaptureMethod]),
+        metadata=_described("manual only holds the money, until it is captured"),
     )
     metadata = fields.Dict(
         keys=_LABEL,
@@ -92,6 +93,14 @@ class NextActionSchema(Schema):
     clientSecret = fields.String()
 
 
+class DisputeSchema(Schema):
+    """What the customer's bank disputes, in the gateway's words."""
+
+    id = fields.String(required=True)
+    reason = fields.String(required=True)
+    status = fields.String(required=True)
+
+
 class PaymentSchema(Schema):
     """A payment."""
 
@@ -114,6 +123,7 @@ class PaymentSchema(Schema):
     refundedAmount = fields.Float(required=True)
     transactionId = fields.String(required=True, allow_none=True)
     nextAction = fields.Nested(NextActionSchema, required=True, allow_none=True)
+    dispute = fields.Nested(DisputeSchema, required=True, allow_none=True)
 
 
 class PaymentEnvelopeSchema(Schema):

@@ -11,7 +11,7 @@ from shared.database import Sessions
 from shared.models import Operation
 from shared.payments import PRIMARY, OperationKind, OperationState, PaymentConflict, Status
 
-CANCELLABLE_AT_GATEWAY = {Status.AUTHORIZED, Status.REQUIRES_ACTION}
+OPEN_TO_CANCEL = {Status.AUTHORIZED, Status.REQUIRES_ACTION}
 
 
 def cancel_payment(
@@ -41,7 +41,7 @@ def _cancel(asking: Asking, reason: str | None) -> Operation | None:
     payment = asking.payment
     if payment.status is Status.CANCELLED:
         return None
-    if payment.status in CANCELLABLE_AT_GATEWAY:
+    if payment.status in OPEN_TO_CANCEL:
         return _ask_gateway(asking, reason)
     if payment.status not in {Status.PENDING, Status.PROCESSING}:
         raise PaymentConflict(f"A payment that is {payment.status} cannot be cancelled")

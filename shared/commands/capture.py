@@ -7,6 +7,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 
 from shared.commands.idempotency import IdempotentRequest
+from shared.commands.limits import check_chargeable
 from shared.commands.operations import Asking, Origin, Requested, carry_out, open_settlement
 from shared.database import Sessions
 from shared.models import Operation, Payment
@@ -40,7 +41,7 @@ def capture_payment(
     """Record that a hold is to be captured.
 
     Raises PaymentConflict when the payment is not a hold, is being captured or cancelled, or the order has
-    another payment; AmountExceeded for more than is held.
+    another payment; AmountExceeded for more than is held; InvalidCommand for a fraction that cannot be taken.
     """
 
     def work(asking: Asking) -> Operation:
@@ -66,10 +67,13 @@ def _request(asking: Asking, command: CapturePayment) -> Operation:
     if amount_minor > payment.amount_minor:
         held = Money(payment.amount_minor, payment.currency)
         raise AmountExceeded(f"amount: at most {held} can be captured")
+    check_chargeable(Money(amount_minor, payment.currency))
     detail = {}
     if command.order_id:
         _bind_to_order(asking, command.order_id)
         detail["orderId"] = command.order_id
+    # A cancel that the gateway has refused is overruled; else what is taken now would go back at once.
+    payment.cancel_requested_at = None
     return asking.request(OperationKind.CAPTURE, amount_minor, command.reason, **detail)
 
 

@@ -24,6 +24,11 @@ class AmountLimits:
             raise InvalidCommand("amount", f"must be at least {Money(minimum, currency)}")
         if money.amount_minor > maximum:
             raise InvalidCommand("amount", f"must be at most {Money(maximum, currency)}")
-        step = smallest_step_minor(currency)
-        if money.amount_minor % step:
-            raise InvalidCommand("amount", f"must be a multiple of {Money(step, currency)}")
+        check_chargeable(money)
+
+
+def check_chargeable(money: Money) -> None:
+    """Raise InvalidCommand, naming `amount`, for a fraction that the gateway cannot take."""
+    step = smallest_step_minor(money.currency)
+    if money.amount_minor % step:
+        raise InvalidCommand("amount", f"must be a multiple of {Money(step, money.currency)}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from shared.commands.idempotency import IdempotentRequest
+from shared.commands.limits import check_chargeable
 from shared.commands.operations import Asking, Origin, Requested, carry_out
 from shared.database import Sessions
 from shared.models import Operation, Payment
@@ -38,7 +39,7 @@ def refund_payment(
 
     The payment's lock makes racing refunds follow each other, so that their sum never exceeds what was
     captured. Raises PaymentConflict when nothing was taken or all is given back, AmountExceeded for more than
-    is left.
+    is left, InvalidCommand for a fraction that cannot be given back.
     """
 
     def work(asking: Asking) -> Operation:
@@ -66,6 +67,7 @@ def _request(asking: Asking, command: RefundPayment) -> Operation:
     amount_minor = left if command.amount_minor is None else command.amount_minor
     if amount_minor > left or not amount_minor:
         raise AmountExceeded(f"amount: {Money(left, payment.currency)} is left to refund")
+    check_chargeable(Money(amount_minor, payment.currency))
     return asking.request(OperationKind.REFUND, amount_minor, command.reason)
 
 

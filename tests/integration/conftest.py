@@ -12,7 +12,9 @@ from psycopg import sql
 from shared.settings import Settings
 from tests.api import NOWHERE, Api, ServedApi, Settler, api_settings
 from tests.conftest import Servers
+from tests.shop import Shop
 from tests.tokens import PREVIOUS, SECRET
+from tests.worker import make_bench
 
 NewApi = Callable[..., Api]
 
@@ -87,3 +89,10 @@ def settler(settings: Settings) -> Iterator[Settler]:
     settler = Settler(settings)
     yield settler
     settler.close()
+
+
+@pytest.fixture
+def shop(new_api: NewApi, settings: Settings) -> Iterator[Shop]:
+    """Return an API whose payments are really carried out, one operation after the other, in this process."""
+    with make_bench(settings) as bench:
+        yield Shop(new_api(), bench)

@@ -28,7 +28,7 @@ DOCUMENTED = {
     "errorCode", "errorMessage", "failureReason", "createdAt", "processedAt", "isSimulated",
     "simulatedResponse",
 }  # fmt: skip
-OURS = {"capturedAmount", "refundedAmount", "transactionId", "nextAction"}
+OURS = {"capturedAmount", "refundedAmount", "transactionId", "nextAction", "dispute"}
 METHODS = ["credit_card", "debit_card", "paypal", "apple_pay", "google_pay"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 DECLINES = [

@@ -13,12 +13,16 @@ from tests.api import Answer, Api, Settler
 from tests.delivery import KEY, Delivery, new_email
 from tests.factories import new_uuid, payment_body
 from tests.integration.conftest import NewApi
+from tests.shop import Shop
 from tests.simulator import Simulator
 from tests.tokens import SECRET, bearer
 
 ROUTES = {
     ("/payments", "post"), ("/payments", "get"), ("/payments/{payment_id}", "get"),
-    ("/payments/{payment_id}/timeline", "get"),
+    ("/payments/{payment_id}/timeline", "get"), ("/payments/authorize", "post"),
+    ("/payments/{payment_id}/capture", "post"), ("/payments/{payment_id}/cancel", "post"),
+    ("/payments/{payment_id}/refunds", "post"), ("/payments/{payment_id}/refunds", "get"),
+    ("/refunds/{refund_id}", "get"),
     ("/payment/customer", "post"), ("/payment/customer/{email}", "get"),
     ("/payment/payment-method", "post"), ("/payment/payment-method", "delete"),
     ("/payment/payment-intent", "post"), ("/payment/refund", "post"),
@@ -63,7 +67,7 @@ def test_every_route_is_documented(shared_api: Api, document: Any) -> None:
     rules = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in shared_api.app.url_map.iter_rules()
-        if rule.rule.startswith("/payment")
+        if rule.rule.startswith(("/payment", "/refund"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     items = document["paths"].items()
@@ -106,11 +110,11 @@ def test_the_documented_amount_is_positive(document: Any) -> None:
     ("change", "fits"),
     [
         ({}, True), ({"reservationId": None}, True), ({"metadata": {"a": "b"}}, True),
-        ({"offSession": True}, True),
+        ({"offSession": True}, True), ({"captureMethod": "manual"}, True),
         ({"returnUrl": "https://shop.example/"}, True), ({"paymentMethodId": "pm_card_visa"}, True),
         ({"amount": 0}, False), ({"amount": "150"}, False), ({"currency": "usd"}, False),
         ({"orderId": "x"}, False),
-        ({"surprise": 1}, False), ({"paymentMethod": "cash"}, False), ({"captureMethod": "manual"}, False),
+        ({"surprise": 1}, False), ({"paymentMethod": "cash"}, False), ({"captureMethod": "later"}, False),
         ({"paymentMethodId": "tok_visa"}, False), ({"offSession": "yes"}, False),
         ({"metadata": {"a": 1}}, False),
         ({"customerId": None}, False), ({"metadata": {f"k{n}": "x" for n in range(51)}}, False),
@@ -177,6 +181,33 @@ def test_refusals_are_as_documented(api: Api, new_api: NewApi, document: Any) ->
     assert_documented(document, closed.get(f"/payments/{new_uuid()}", **stranger), path)
 
 
+def test_holds_and_refunds_are_as_documented(shop: Shop, document: Any) -> None:
+    """Answers of each status of the routes on a payment, and of a cart's hold, fit their schemas."""
+    asked: list[tuple[str, Answer]] = []
+    for what, make in (("capture", shop.hold), ("cancel", shop.hold), ("refunds", shop.pay)):
+        path, key = make(), new_uuid()
+        for body in ({"amount": 500}, {}, {}):
+            asked.append((what, shop.ask(path, what, body, Idempotency_Key=key)))
+            shop.work()
+        asked += [(what, shop.ask(each, what)) for each in (path, new_uuid(), "x")]
+    failing = shop.pay(paymentMethodId="pm_card_refundFail")
+    shop.bench.simulator.fault("unavailable", times=1, path="/v1/refunds")
+    asked.append(("refunds", shop.served(lambda: shop.ask(failing, "refunds", Prefer="wait=1"))))
+    cart = {"cartId": new_uuid(), "amount": 2500, "currency": "USD"}
+    path = "/payments/authorize"
+    for change in ({}, {"cartId": new_uuid(), "paymentMethodId": "pm_card_chargeDeclined"}, {"amount": 0}):
+        answer = shop.served(lambda: shop.api.post(cart | change, path=path, Prefer="wait=9"))  # noqa: B023
+        assert_documented(document, answer, path, "post")
+    assert_documented(document, shop.api.post_async(cart | {"cartId": new_uuid()}, path=path), path, "post")
+    assert {each.status for _, each in asked} == {200, 202, 400, 404, 409, 422}
+    for what, answer in asked:
+        assert_documented(document, answer, f"/payments/{{payment_id}}/{what}", "post")
+    refunds = shop.api.get(f"/payments/{failing}/refunds")
+    assert_documented(document, refunds, "/payments/{payment_id}/refunds")
+    for each in (refunds.body["refunds"][0]["id"], new_uuid()):
+        assert_documented(document, shop.api.get(f"/refunds/{each}"), "/refunds/{refund_id}")
+
+
 def test_delivery_payments_are_as_documented(
     new_api: NewApi, settler: Settler, simulator: Simulator, document: Any
 ) -> None:
@@ -240,7 +271,7 @@ def test_examples_fit_their_schemas(document: Any, path: str, method: str) -> No
     contents = [each["content"] for each in operation["responses"].values()]
     contents += [operation["requestBody"]["content"]] if "requestBody" in operation else []
     shown = [each["application/json"] for each in contents if "example" in each["application/json"]]
-    assert shown or not path.startswith("/payment/")
+    assert shown
     for each in shown:
         whole = each["schema"] | {"components": document["components"]}
         jsonschema_rs.Draft202012Validator(whole, validate_formats=True).validate(each["example"])

@@ -237,7 +237,7 @@ def test_ten_thousand_characters_are_too_many(shared_api: Api, field: str) -> No
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("paymentMethod", "cash"), ("paymentMethod", "CREDIT_CARD"), ("captureMethod", "manual"),
+        ("paymentMethod", "cash"), ("paymentMethod", "CREDIT_CARD"),
         ("captureMethod", "later"), ("paymentMethodId", "tok_visa"), ("paymentMethodId", "pm_"),
         ("paymentMethodId", "pm_card visa"), ("paymentMethodId", "pm_../../refunds"), ("offSession", "true"),
         ("offSession", 1), ("offSession", {}), ("returnUrl", "javascript:alert(1)"),

@@ -9,6 +9,7 @@ from shared.customers import CardDeclined, CardNotFound, CustomerConflict, Custo
 from shared.gateways import GatewayUnavailable
 from shared.money import InvalidAmount, UnknownCurrency
 from shared.payments import (
+    AmountExceeded,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
     IllegalTransition,
@@ -16,6 +17,7 @@ from shared.payments import (
     PaymentConflict,
     PaymentError,
     PaymentNotFound,
+    RefundNotFound,
     Status,
 )
 
@@ -30,6 +32,8 @@ CASES = [
     (UnknownCurrency("currency must be known"), "VALIDATION_FAILED", 400, "currency must be known"),
     (InvalidAmount("amount is too large"), "VALIDATION_FAILED", 400, "amount is too large"),
     (PaymentNotFound("Payment not found"), "PAYMENT_NOT_FOUND", 404, "Payment not found"),
+    (RefundNotFound("Refund not found"), "REFUND_NOT_FOUND", 404, "Refund not found"),
+    (AmountExceeded("amount: 1.00 USD is left"), "AMOUNT_EXCEEDED", 422, "1.00 USD is left"),
     (PaymentConflict("taken"), "PAYMENT_CONFLICT", 409, "taken"),
     (PaymentError("no"), "PAYMENT_CONFLICT", 409, "no"),
     (IllegalTransition(Status.FAILED, Status.PENDING), "PAYMENT_CONFLICT", 409, "cannot become"),
