@@ -113,3 +113,9 @@ def check_customer(customer_id: str | None) -> None:
     """Raises RequestRefused when the caller may not make payments for this customer."""
     if not current_principal().owns(customer_id):
         raise RequestRefused(ErrorCode.FORBIDDEN, "customerId: must be the caller's own id")
+
+
+def check_acts_for_the_shop() -> None:
+    """Raises RequestRefused for a customer: what is taken of a hold or given back is the shop's to decide."""
+    if current_principal().role is Role.CUSTOMER:
+        raise RequestRefused(ErrorCode.FORBIDDEN, "Only the shop's own callers may capture and refund")

@@ -6,6 +6,7 @@ from typing import Any
 import flask
 from flask_smorest import Blueprint
 
+from payment_api import access
 from payment_api.contracts import acme_schemas as schemas
 from payment_api.contracts import payments_examples as examples
 from payment_api.contracts.payments_shown import envelope
@@ -73,6 +74,7 @@ blueprint = CartBlueprint("acme", __name__, description="Hold the totals of cart
 )
 def authorize_payment(body: dict[str, Any]) -> flask.Response:
     """Hold the total of a cart; idempotent by cart. Capture it once the order exists, or cancel it."""
+    access.check_customer(body["customerId"])
     wanted = preference(services().settings.wait_default_s)
     created = create_payment(
         services().sessions,

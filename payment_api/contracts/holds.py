@@ -57,6 +57,7 @@ blueprint = FurtherBlueprint("holds", __name__, description="Take what payments 
 def post_capture(body: dict[str, Any], payment_id: str) -> flask.Response:
     """Take what a payment holds, all of it or a part; the rest is released."""
     payment = access.find_payment(payment_id)
+    access.check_acts_for_the_shop()
     wanted = no_wait()
     requested = capture_payment(
         services().sessions,

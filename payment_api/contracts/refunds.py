@@ -56,6 +56,7 @@ blueprint = FurtherBlueprint("refunds", __name__, description="Give money back a
 def post_refund(body: dict[str, Any], payment_id: str) -> flask.Response:
     """Give back all that is left of a payment, or a part, as often as something is left."""
     payment = access.find_payment(payment_id)
+    access.check_acts_for_the_shop()
     wanted = no_wait()
     requested = refund_payment(
         services().sessions,
