@@ -1,6 +1,6 @@
 """The operators' command `payment-worker`."""
 
-from payment_worker.cli import operators, processes
+from payment_worker.cli import operators, processes, review
 from payment_worker.cli.command import main
 
-__all__ = ["main", "operators", "processes"]
+__all__ = ["main", "operators", "processes", "review"]

@@ -2,11 +2,13 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
-from shared.settings import BadSettings, load_settings
+from shared.database import Sessions, connect, make_sessions
+from shared.settings import BadSettings, Settings, load_settings
 from shared.telemetry import configure_logging
 from shared.tracing import configure_tracing
 
@@ -14,6 +16,16 @@ from shared.tracing import configure_tracing
 @click.group()
 def main() -> None:
     """Drive charges against the gateway and announce their outcomes."""
+
+
+@contextmanager
+def operators_sessions(settings: Settings) -> Iterator[Sessions]:
+    """Sessions for one command of an operator, on one connection that ends with it."""
+    engine = connect(settings.database_url, pool_size=1, application="payment-operator")
+    try:
+        yield make_sessions(engine)
+    finally:
+        engine.dispose()
 
 
 def with_settings(name: str, *needs: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

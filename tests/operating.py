@@ -1,0 +1,15 @@
+"""Run `payment-worker` as an operator does, in this test's environment."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+COMMAND: Final = Path(sys.executable).parent / "payment-worker"
+TIMEOUT_S: Final = 60
+
+
+def operate(*words: str) -> tuple[int, str]:
+    """Run the command; return its exit status and everything that it has said."""
+    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    return done.returncode, done.stdout + done.stderr
