@@ -108,6 +108,11 @@ class Payment(Table):
         Index("ix_payment_order_id_id", "order_id", "id"),
         Index("ix_payment_customer_id_id", "customer_id", "id"),
         Index("ix_payment_status_id", "status", "id"),
+        # What an operator may have in hand.
+        Index("ix_payment_cart_id", "cart_id", postgresql_where=text("cart_id IS NOT NULL")),
+        Index(
+            "ix_payment_transaction_id", "transaction_id", postgresql_where=text("transaction_id IS NOT NULL")
+        ),
         Index("ix_payment_expires_at", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
 
@@ -225,6 +230,8 @@ class TimelineEntry(Table):
             unique=True,
             postgresql_where=text("announced_id IS NOT NULL"),
         ),
+        # What is to be announced again.
+        Index("ix_timeline_entry_announced_at", "at", postgresql_where=text("announced_id IS NOT NULL")),
     )
 
     payment_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("payment.id"), primary_key=True)

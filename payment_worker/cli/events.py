@@ -1,0 +1,107 @@
+"""`payment-worker events`: announce again what another service may have lost."""
+
+import time
+import uuid
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from payment_worker.cli.command import main, operators_sessions, with_settings
+from shared.database import Sessions
+from shared.events import rfc3339
+from shared.payments import Announcement
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from payment_worker.replay import Wanted
+
+LOOK_AGAIN_S = 0.2
+TYPES = [str(each) for each in Announcement]
+
+
+class Moment(click.ParamType[datetime]):
+    """A point in time as ISO 8601 writes it; in UTC unless it says otherwise."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it, or fail with what is expected."""
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time like 2026-11-20T08:00:00Z", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@main.group()
+def events() -> None:
+    """Announce events again."""
+
+
+@events.command()
+@click.option("--since", type=Moment(), required=True, help="from this time on, e.g. 2026-11-20T08:00:00Z")
+@click.option("--until", type=Moment(), help="before this time; without it: now")
+@click.option("--payment", type=click.UUID, help="only of this payment")
+@click.option("--type", "event_type", type=click.Choice(TYPES), help="only of this type")
+@click.option("--dry-run", is_flag=True, help="only say how many there are")
+@with_settings("events replay", "DATABASE_URL")
+def replay(
+    settings: Settings,
+    *,
+    since: datetime,
+    until: datetime | None,
+    payment: uuid.UUID | None,
+    event_type: str | None,
+    dry_run: bool,
+) -> None:
+    """Send events again under their own ids, each payment's in their order; requests are among them.
+
+    Subscribers drop by ce_id what they have; the worker leaves alone what it has done. When interrupted, go
+    on with the --since that was shown last.
+    """
+    from payment_worker.replay import Wanted, count
+
+    wanted = Wanted(
+        since=since,
+        until=until or datetime.now(UTC),
+        payment_id=payment,
+        type=Announcement(event_type) if event_type else None,
+    )
+    with operators_sessions(settings) as sessions:
+        found = count(sessions, wanted)
+        for name, number in found.items():
+            click.echo(f"{name}: {number}")
+        total = sum(found.values())
+        if dry_run or not total:
+            click.echo(f"{total} to announce again; nothing was done")
+        else:
+            click.echo(f"{_replay(sessions, wanted, total)} announced again")
+
+
+def _replay(sessions: Sessions, wanted: "Wanted", total: int) -> int:
+    from payment_worker.replay import replay as batches
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    done = 0
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("announcing again", total=total)
+        for batch in batches(sessions, wanted, partial(_make_room, sessions, bar)):
+            done += batch.announced
+            bar.update(task, completed=done, description=f"to go on: --since {rfc3339(batch.reached)}")
+    return done
+
+
+def _make_room(sessions: Sessions, bar: Progress) -> None:
+    """Wait until the relay has sent most of what waits, so that new events need not wait long behind it."""
+    from payment_worker.replay import MAX_WAITING, waiting
+
+    told = False
+    while waiting(sessions) > MAX_WAITING:
+        if not told:
+            bar.console.print("waiting for the relay")
+            told = True
+        time.sleep(LOOK_AGAIN_S)
