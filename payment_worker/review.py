@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -148,7 +148,8 @@ def _check_given_up(_: Payment, operation: Operation, at: datetime) -> None:
     if operation.lease_until is not None and operation.lease_until > at:
         raise NothingDone(BEING_CARRIED_OUT)
     if operation.next_attempt_at is not None:
-        raise NothingDone(f"it is tried again by itself at {operation.next_attempt_at:%F %T %Z}")
+        due = operation.next_attempt_at.astimezone(UTC)
+        raise NothingDone(f"it is tried again by itself at {due:%F %T} UTC")
 
 
 def _look(sessions: Sessions, gateway: Gateway, operation_id: uuid.UUID) -> tuple[list[Outcome], datetime]:

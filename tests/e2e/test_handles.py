@@ -65,11 +65,11 @@ def figures(stack: RunningStack, process: str) -> dict[str, float]:
 def test_paused_charges_are_taken_but_reach_nobody(stack: RunningStack) -> None:
     """While charges are paused a payment is accepted and waits; resumed, it is charged. All places say so."""
     pay(stack)
-    assert "paused now: charge" in operate(stack, "pause", "--kind", "charge")
+    assert "paused now: authorize, charge" in operate(stack, "pause", "--kind", "charge")
     api, tasks = stack.endpoints.health_urls["api"], stack.endpoints.health_urls["tasks"]
     for url in (api, tasks):
         answer = requests.get(f"{url}/readyz", timeout=10)
-        assert (answer.status_code, answer.json()["paused"]) == (200, ["charge"])
+        assert (answer.status_code, answer.json()["paused"]) == (200, ["authorize", "charge"])
     assert figures(stack, "scheduler")['payment_paused{kind="charge"}'] == 1
 
     payment_id = pay(stack, "respond-async")["id"]
