@@ -17,14 +17,12 @@ from shared.commands.idempotency import IdempotentRequest, hash_request
 from shared.commands.operations import Origin
 from shared.database import new_id
 from shared.documents import parse_json, render_json
+from shared.tracing import usable_correlation_id, usable_traceparent
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_S = 30
 MAX_SHOWN_PATH = 100
-_CORRELATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-# W3C Trace Context, version 00; ids of zeros alone are invalid.
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,18})\"?")
 
 
@@ -113,11 +111,9 @@ def _shown(path: str) -> str:
 
 def begin_request() -> None:
     """Take the caller's correlation id, or make one; keep the trace that the request belongs to."""
-    given = flask.request.headers.get("X-Correlation-Id", "")
-    usable = _CORRELATION_ID.fullmatch(given) and not find_card_data({"id": given})
-    flask.g.correlation_id = given if usable else str(new_id())
-    traceparent = flask.request.headers.get("traceparent", "")
-    flask.g.traceparent = traceparent if _TRACEPARENT.fullmatch(traceparent) else None
+    headers = flask.request.headers
+    flask.g.correlation_id = usable_correlation_id(headers.get("X-Correlation-Id")) or str(new_id())
+    flask.g.traceparent = usable_traceparent(headers.get("traceparent"))
 
 
 def current_origin() -> Origin:

@@ -31,6 +31,7 @@ DELIVERED = Counter("payment_events_delivered", "Events that Kafka has confirmed
 PARKED = Counter("payment_events_parked", "Events that break their own schema")
 CONSUMED = Counter("payment_messages_consumed", "Messages that were handled", ["topic"])
 DEAD_LETTERS = Counter("payment_dead_letters", "Messages that could not be read", ["topic"])
+COMMANDS = Counter("payment_commands", "Commands on Kafka that were taken or refused", ["command", "result"])
 CONSUMER_LAG = Gauge(
     "payment_consumer_lag", "Messages that wait in a partition of ours", ["topic", "partition"]
 )

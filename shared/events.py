@@ -10,9 +10,10 @@ from typing import Any, Final
 import jsonschema_rs
 
 from shared.documents import parse_json, render_json
-from shared.payments import Announcement
+from shared.payments import Announcement, Command
 
 DEAD_LETTERS: Final = "payments-dead-letter"
+PAYMENT_REJECTED: Final = "payment-rejected"  # answers a command; of no payment's history
 SOURCE: Final = "/payment-service"
 VERSION: Final = "v1"  # a breaking change is a new version beside this one
 # The partition count bounds how many consumers can share the work; topics made later must keep it.
@@ -174,7 +175,8 @@ class Message:
 
 def topics() -> dict[str, int]:
     """Every topic that this service produces to or consumes from, with its number of partitions."""
-    return {**{str(each): PARTITIONS for each in SCHEMAS}, DEAD_LETTERS: 1}
+    shared = [*map(str, SCHEMAS), *map(str, Command), PAYMENT_REJECTED]
+    return {**dict.fromkeys(shared, PARTITIONS), DEAD_LETTERS: 1}
 
 
 def rfc3339(moment: datetime) -> str:
@@ -184,15 +186,20 @@ def rfc3339(moment: datetime) -> str:
 
 def check(event_type: Announcement, data: object) -> None:
     """Raise InvalidEvent, naming the field, unless `data` fits the schema of its type."""
+    check_against(_VALIDATORS[event_type], event_type, data)
+
+
+def check_against(validator: jsonschema_rs.Draft202012Validator, name: str, data: object) -> None:
+    """Raise InvalidEvent, naming the field and never its value, unless `data` fits the validator's schema."""
     try:
-        _VALIDATORS[event_type].validate(data)
+        validator.validate(data)
     except jsonschema_rs.ValidationError as error:
         # Only the path and the rule's kind: the message itself would repeat the value.
         path = ".".join(str(step) for step in error.instance_path) or "value"
-        raise InvalidEvent(f"{event_type}: {path} breaks the rule {error.kind.name}") from None
+        raise InvalidEvent(f"{name}: {path} breaks the rule {error.kind.name}") from None
     except UnicodeEncodeError:
         # JSON can spell half a surrogate pair, which is no character and fits no rule about text.
-        raise InvalidEvent(f"{event_type}: a text is not Unicode") from None
+        raise InvalidEvent(f"{name}: a text is not Unicode") from None
 
 
 def encode(event: Event, prefix: str = "") -> Message:

@@ -18,6 +18,15 @@ class Status(StrEnum):
     CANCELLED = "cancelled"  # given up before money was taken
 
 
+class Command(StrEnum):
+    """What other services ask of us on Kafka (also the name of its topic)."""
+
+    AUTHORIZE_PAYMENT = "authorize-payment"
+    CAPTURE_PAYMENT = "capture-payment"
+    CANCEL_PAYMENT = "cancel-payment"
+    REFUND_PAYMENT = "refund-payment"
+
+
 class OperationKind(StrEnum):
     """What an operation asks the gateway to do."""
 
@@ -117,7 +126,12 @@ OPEN_OPERATION = frozenset(
 
 
 class PaymentError(Exception):
-    """A rule of the domain says no; the message is fit for a client."""
+    """A rule of the domain says no; the message is fit for a client.
+
+    `code` is what clients see beside it, over HTTP and on Kafka.
+    """
+
+    code = "PAYMENT_CONFLICT"
 
 
 class IllegalTransition(PaymentError):
@@ -130,6 +144,8 @@ class IllegalTransition(PaymentError):
 
 class InvalidCommand(PaymentError):
     """A value of a command is not acceptable; `field` is its name in the client's words."""
+
+    code = "VALIDATION_FAILED"
 
     def __init__(self, field: str, message: str) -> None:
         """Say which field is wrong and why."""
@@ -144,21 +160,31 @@ class PaymentConflict(PaymentError):
 class AmountExceeded(PaymentError):
     """More than is left to capture or to refund."""
 
+    code = "AMOUNT_EXCEEDED"
+
 
 class IdempotencyKeyInUse(PaymentError):
     """A request with the same idempotency key is being carried out at this moment."""
+
+    code = "IDEMPOTENCY_KEY_IN_USE"
 
 
 class IdempotencyKeyReused(PaymentError):
     """The idempotency key was used before, for a different request."""
 
+    code = "IDEMPOTENCY_KEY_REUSED"
+
 
 class PaymentNotFound(PaymentError):
     """There is no such payment that the caller may see."""
 
+    code = "PAYMENT_NOT_FOUND"
+
 
 class RefundNotFound(PaymentError):
     """There is no such refund that the caller may see."""
+
+    code = "REFUND_NOT_FOUND"
 
 
 def check_transition(current: Status, wanted: Status) -> Announcement | None:

@@ -68,24 +68,35 @@ def relay(settings: Settings) -> None:
 
 
 @main.command()
-@with_settings("consumer", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS")
+@with_settings("consumer", "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS")
 def consumer(settings: Settings) -> None:
-    """Turn payment requests on Kafka into tasks."""
+    """Turn requests for operations into tasks, and carry out other services' commands."""
     from payment_worker import queues
+    from payment_worker.commands import CommandConsumer, Desk
     from payment_worker.consumer import RequestConsumer
+    from payment_worker.consuming import Together
+    from shared.database import connect, connections_in_use, make_sessions
     from shared.health import HealthServer
     from shared.kafka import Deliveries, make_consumer
+    from shared.metrics import POOL_IN_USE
 
     stop = _stop_on_signal()
-    app = queues.make_celery(settings)
-    kafka = _kafka(settings)
-    group = settings.kafka_topic_prefix + "payment-worker"
-    process = RequestConsumer(
-        make_consumer(kafka, group, "payment-consumer"),
-        functools.partial(queues.dispatch, app),
+    kafka, prefix = _kafka(settings), settings.kafka_topic_prefix
+    requests = RequestConsumer(
+        make_consumer(kafka, prefix + "payment-worker", "payment-consumer"),
+        functools.partial(queues.dispatch, queues.make_celery(settings)),
         Deliveries(kafka, "payment-dead-letters"),
-        settings.kafka_topic_prefix,
+        prefix,
     )
+    engine = connect(settings.database_url, pool_size=1, application="payment-commands")
+    POOL_IN_USE.set_function(lambda: connections_in_use(engine))
+    commands = CommandConsumer(
+        make_consumer(kafka, prefix + "payment-commands", "payment-commands"),
+        Deliveries(kafka, "payment-rejections"),
+        prefix,
+        Desk(make_sessions(engine), settings),
+    )
+    process = Together(requests, commands)
     HealthServer("consumer", process.pulse, process.ready).start(settings.host, settings.health_port)
     process.run(stop)
 

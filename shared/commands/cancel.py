@@ -7,6 +7,7 @@ from sqlalchemy import select
 from shared import lifecycle
 from shared.commands.idempotency import IdempotentRequest
 from shared.commands.operations import Asking, Origin, Requested, carry_out, open_settlement
+from shared.commands.received import ReceivedMessage
 from shared.database import Sessions
 from shared.models import Operation
 from shared.payments import PRIMARY, OperationKind, OperationState, PaymentConflict, Status
@@ -22,6 +23,7 @@ def cancel_payment(
     *,
     recovery_after_s: float,
     idempotent: IdempotentRequest | None = None,
+    received: ReceivedMessage | None = None,
 ) -> Requested:
     """Cancel a payment that was not sent, ask the gateway to, or note that the outcome is to be undone.
 
@@ -33,7 +35,13 @@ def cancel_payment(
         return _cancel(asking, reason)
 
     return carry_out(
-        sessions, payment_id, origin, work, recovery_after_s=recovery_after_s, idempotent=idempotent
+        sessions,
+        payment_id,
+        origin,
+        work,
+        recovery_after_s=recovery_after_s,
+        idempotent=idempotent,
+        received=received,
     )
 
 

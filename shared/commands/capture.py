@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from shared.commands.idempotency import IdempotentRequest
 from shared.commands.limits import check_chargeable
 from shared.commands.operations import Asking, Origin, Requested, carry_out, open_settlement
+from shared.commands.received import ReceivedMessage
 from shared.database import Sessions
 from shared.models import Operation, Payment
 from shared.money import Money
@@ -37,6 +38,7 @@ def capture_payment(
     *,
     recovery_after_s: float,
     idempotent: IdempotentRequest | None = None,
+    received: ReceivedMessage | None = None,
 ) -> Requested:
     """Record that a hold is to be captured.
 
@@ -49,7 +51,13 @@ def capture_payment(
 
     try:
         return carry_out(
-            sessions, payment_id, origin, work, recovery_after_s=recovery_after_s, idempotent=idempotent
+            sessions,
+            payment_id,
+            origin,
+            work,
+            recovery_after_s=recovery_after_s,
+            idempotent=idempotent,
+            received=received,
         )
     except IntegrityError as error:
         if "uq_payment_live_order" in str(error.orig):

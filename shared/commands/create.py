@@ -10,6 +10,7 @@ from shared import lifecycle
 from shared.commands.customers import payer_of
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
 from shared.commands.operations import Origin, further
+from shared.commands.received import ReceivedMessage, take_in, tie
 from shared.database import Sessions, alone, database_now, new_id
 from shared.models import Operation, Payment
 from shared.money import Money
@@ -61,12 +62,13 @@ def create_payment(
     simulated: bool,
     recovery_after_s: float,
     idempotent: IdempotentRequest | None = None,
+    received: ReceivedMessage | None = None,
 ) -> Created:
     """Record the intent in one transaction; idempotent by order, by cart and by the client's key.
 
     Raises PaymentConflict when the order or cart has a live payment with other facts or a refunded one,
-    InvalidCommand for a saved card that is not this customer's, IdempotencyKeyReused and
-    IdempotencyKeyInUse. Nothing is stored then.
+    InvalidCommand for a saved card that is not this customer's, IdempotencyKeyReused,
+    IdempotencyKeyInUse, and AlreadyReceived for a message that came before. Nothing is stored then.
     """
 
     def answer(connection: Connection, session: Session) -> Payment:
@@ -82,14 +84,19 @@ def create_payment(
         new = _New(command, origin, database_now(connection), due_after, payer, simulated=simulated)
         return _add_or_find(new, connection, session)
 
-    if idempotent is None:
+    if idempotent is None and received is None:
         with alone(sessions) as connection:
             return Created(answer(connection, Session(connection)), replayed=False)
     with sessions.begin() as session:
-        if bound := find_bound(session, idempotent):
+        if received:
+            take_in(session, received)
+        if idempotent and (bound := find_bound(session, idempotent)):
             return Created(session.get_one(Payment, bound.payment_id), replayed=True)
         payment = answer(session.connection(), session)
-        bind(session, idempotent, payment_id=payment.id)
+        if received:
+            tie(session, received, payment.id)
+        if idempotent:
+            bind(session, idempotent, payment_id=payment.id)
         return Created(payment, replayed=False)
 
 

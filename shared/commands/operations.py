@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import lifecycle
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
+from shared.commands.received import ReceivedMessage, take_in, tie
 from shared.database import Sessions, new_id
 from shared.models import Operation, Payment
 from shared.payments import OperationKind, OperationState, PaymentNotFound
@@ -121,13 +122,16 @@ def carry_out(
     *,
     recovery_after_s: float,
     idempotent: IdempotentRequest | None = None,
+    received: ReceivedMessage | None = None,
 ) -> Requested:
-    """Lock the payment and let `work` write, in one transaction; the client's key is bound in the same one.
+    """Lock the payment and let `work` write, in one transaction.
 
-    Raises PaymentNotFound, IdempotencyKeyReused, IdempotencyKeyInUse, and what `work` raises; nothing is
-    stored then.
+    In the same one the client's key is bound, or the message that asked is noted. Raises PaymentNotFound,
+    IdempotencyKeyReused, IdempotencyKeyInUse, AlreadyReceived, and what `work` raises; then nothing is kept.
     """
     with sessions.begin() as session:
+        if received:
+            take_in(session, received)
         if idempotent and (bound := find_bound(session, idempotent)):
             payment = session.get_one(Payment, bound.payment_id)
             operation = session.get(Operation, bound.operation_id) if bound.operation_id else None
@@ -144,6 +148,8 @@ def carry_out(
         operation = work(asking)
         asking.writes.change(payment)
         asking.writes.send(session.connection())
+        if received:
+            tie(session, received, payment.id)
         if idempotent:
             bind(session, idempotent, payment_id=payment.id, operation_id=operation.id if operation else None)
         return Requested(payment, operation, replayed=False)

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from shared.commands.idempotency import IdempotentRequest
 from shared.commands.limits import check_chargeable
 from shared.commands.operations import Asking, Origin, Requested, carry_out
+from shared.commands.received import ReceivedMessage
 from shared.database import Sessions
 from shared.models import Operation, Payment
 from shared.money import Money
@@ -34,6 +35,7 @@ def refund_payment(
     *,
     recovery_after_s: float,
     idempotent: IdempotentRequest | None = None,
+    received: ReceivedMessage | None = None,
 ) -> Requested:
     """Reserve the money and record that it is to be given back.
 
@@ -46,7 +48,13 @@ def refund_payment(
         return _request(asking, command)
 
     return carry_out(
-        sessions, payment_id, origin, work, recovery_after_s=recovery_after_s, idempotent=idempotent
+        sessions,
+        payment_id,
+        origin,
+        work,
+        recovery_after_s=recovery_after_s,
+        idempotent=idempotent,
+        received=received,
     )
 
 

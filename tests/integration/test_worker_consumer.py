@@ -17,8 +17,9 @@ from celery import Celery
 from confluent_kafka import Consumer, TopicPartition
 from kombu.exceptions import OperationalError
 
-from payment_worker import consumer as consumer_module
-from payment_worker.consumer import RequestConsumer, TooManyDeadLetters
+from payment_worker import consuming
+from payment_worker.consumer import RequestConsumer
+from payment_worker.consuming import TooManyDeadLetters
 from payment_worker.queues import (
     OPERATIONS_PER_TASK,
     PAYMENTS_QUEUE,
@@ -231,7 +232,7 @@ def test_a_topic_full_of_rubbish_stops_the_consumer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """So many in a row are no accident: it stops and says so instead of burying for ever."""
-    monkeypatch.setattr(consumer_module, "MAX_DEAD_IN_A_ROW", 3)
+    monkeypatch.setattr(consuming, "MAX_DEAD_IN_A_ROW", 3)
     write(settings, REQUESTED, [(b"same key", b"rubbish", [])] * 5)
     with caplog.at_level(logging.ERROR), pytest.raises(TooManyDeadLetters, match=REQUESTED):
         new_subject().handle(5)
@@ -271,7 +272,7 @@ def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
     new_subject: NewSubject, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another leaves the group while this one waits for Redis: its partitions' first messages count too."""
-    monkeypatch.setattr(consumer_module, "RETRY_LAST_S", consumer_module.RETRY_FIRST_S)
+    monkeypatch.setattr(consuming, "RETRY_LAST_S", consuming.RETRY_FIRST_S)
     redis_is_back, attempts = threading.Event(), [0]
     done: list[str] = []
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from payment_worker.consumer import take
+from payment_worker.consuming import take
 from shared.documents import parse_json
 
 TOPICS = ("payment-succeeded", "payment-failed")

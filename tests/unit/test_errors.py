@@ -24,6 +24,7 @@ from shared.payments import (
 SECRET = "postgresql://user:hunter2@db SELECT 42"
 DRIVER = Exception(SECRET)
 LOST = sqlalchemy.exc.DBAPIError(SECRET, {}, DRIVER, connection_invalidated=True)
+ABOUT_CUSTOMERS = (CustomerNotFound, CardNotFound, CustomerConflict, CardDeclined)  # no command's
 CASES = [
     (RequestRefused(ErrorCode.CARD_DATA_REFUSED, "x: no"), "CARD_DATA_REFUSED", 400, "x: no"),
     (RequestRefused(ErrorCode.UNAUTHENTICATED, "a token"), "UNAUTHENTICATED", 401, "a token"),
@@ -69,6 +70,17 @@ def test_every_error_has_its_answer(error: Exception, code: str, status: int, sa
     assert says in message
     assert "hunter2" not in message
     assert "SELECT" not in message
+
+
+OF_PAYMENTS = [
+    each for each, *_ in CASES if isinstance(each, PaymentError) and not isinstance(each, ABOUT_CUSTOMERS)
+]
+
+
+@pytest.mark.parametrize("error", OF_PAYMENTS, ids=str)
+def test_kafka_tells_the_same_code(error: PaymentError) -> None:
+    """A refused command is answered with the code that HTTP would have shown."""
+    assert error.code == explain(error)[0].name
 
 
 def test_the_table_tells_every_code() -> None:

@@ -15,7 +15,7 @@ from shared import events
 from shared.documents import render_json
 from shared.events import SCHEMAS, Event, InvalidEvent, Message, decode, encode, rfc3339
 from shared.money import CURRENCIES, Money
-from shared.payments import Announcement
+from shared.payments import Announcement, Command
 
 PAYMENT, EVENT = uuid.UUID(int=1), uuid.UUID(int=2)
 NOON = datetime(2026, 3, 4, 12, 0, 0, 5000, UTC)
@@ -104,7 +104,12 @@ def headers(message: Message, **overrides: bytes | None) -> list[tuple[str, byte
 def test_every_announcement_has_a_schema_and_a_topic() -> None:
     """Nothing can be announced that has no schema; topics are named for their events."""
     assert set(SCHEMAS) == set(Announcement)
-    assert set(events.topics()) == {*map(str, Announcement), "payments-dead-letter"}
+    assert set(events.topics()) == {
+        *map(str, Announcement),
+        *map(str, Command),
+        "payment-rejected",
+        "payments-dead-letter",
+    }
     assert all(count >= 1 for count in events.topics().values())
     assert events.topics()["payment-requested"] > 1, "so that consumers can share the work"
 
