@@ -19,7 +19,7 @@ COMMANDS = {
     "payment-api serve": {"DATABASE_URL", "REDIS_URL", "JWT_SECRET"},
     "payment-worker topics": {"KAFKA_BOOTSTRAP_SERVERS"},
     "payment-worker relay": {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"},
-    "payment-worker consumer": {"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"},
+    "payment-worker consumer": {"DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"},
     "payment-worker tasks": {"DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY"},
     "payment-worker scheduler": {"DATABASE_URL", "REDIS_URL"},
 }
