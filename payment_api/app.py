@@ -8,7 +8,7 @@ import flask
 import flask_smorest
 import flask_swagger_ui
 
-from payment_api import health
+from payment_api import health, webhooks
 from payment_api.access import admit
 from payment_api.contracts import acme, delivery, delivery_payments, holds, payments, refunds
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
@@ -62,7 +62,7 @@ def create_app(services: Services) -> flask.Flask:
     app.register_blueprint(health.blueprint)
     _serve_assets(app)
     api = Api(app)
-    for contract in (payments, holds, refunds, acme, delivery, delivery_payments):
+    for contract in (payments, holds, refunds, acme, delivery, delivery_payments, webhooks):
         api.register_blueprint(contract.blueprint)
     complete(api.spec, DIALECTS)
     return app

@@ -34,6 +34,7 @@ class ErrorCode(Enum):
         False,
     )
     FORBIDDEN = (403, "The caller's role does not allow this; the message names the field", False)
+    BAD_WEBHOOK_SIGNATURE = (400, "The webhook is not signed with our secret, or not at this time", False)
     NOT_FOUND = (404, "There is no such route", False)
     CUSTOMER_NOT_FOUND = (404, "There is no such customer that the caller may see", False)
     PAYMENT_METHOD_NOT_FOUND = (404, "The customer has no such payment method", False)
@@ -47,7 +48,7 @@ class ErrorCode(Enum):
     )
     CUSTOMER_CONFLICT = (409, "Another customer, or too many payment methods, stand in the way", False)
     IDEMPOTENCY_KEY_IN_USE = (409, "A request with this Idempotency-Key is being carried out", True)
-    PAYLOAD_TOO_LARGE = (413, "The body is larger than 64 KiB", False)
+    PAYLOAD_TOO_LARGE = (413, "The body is larger than 64 KiB, or a webhook than 512 KiB", False)
     UNSUPPORTED_MEDIA_TYPE = (415, "The body is not application/json", False)
     PAYMENT_FAILED = (422, "The gateway said no; the payment's own errorCode says why", False)
     PAYMENT_CANCELLED = (422, "The payment was cancelled before money was taken", False)
@@ -62,6 +63,7 @@ class ErrorCode(Enum):
     INTERNAL_ERROR = (500, "Something broke here; the log line with the same correlation id says what", True)
     SERVICE_UNAVAILABLE = (503, "The database is away or busy; come back after Retry-After seconds", True)
     GATEWAY_NOT_CONFIGURED = (503, "This API has no key for the gateway, which the route needs", False)
+    WEBHOOKS_NOT_CONFIGURED = (503, "This API has no secret to check webhooks with", False)
     GATEWAY_UNAVAILABLE = (503, "The gateway did not answer clearly; the same request completes it", True)
 
     def __init__(self, status: int, meaning: str, retry: bool) -> None:  # noqa: FBT001 - an enum's row

@@ -64,6 +64,10 @@ def complete(spec: APISpec, dialects: Sequence[Dialect]) -> None:
     spec.to_dict = to_dict  # type: ignore[method-assign]
 
 
+# A webhook is no command: whoever sends it knows neither our headers nor our conflicts.
+_WEBHOOKS = "/webhooks/"
+
+
 def _complete_operation(path: str, method: str, operation: dict[str, Any], dialect: Dialect) -> None:
     # What flask-smorest adds by itself are references to its own errors, which we never answer.
     described = {code: each for code, each in operation["responses"].items() if "$ref" not in each}
@@ -74,15 +78,18 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
     if "{" in path or dialect is not NATIVE:
         codes.append(ErrorCode.PAYMENT_NOT_FOUND)
     if "requestBody" in operation:
-        codes += [ErrorCode.PAYLOAD_TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE]
-    if method == "post":
+        codes.append(ErrorCode.PAYLOAD_TOO_LARGE)
+    is_command = not path.startswith(_WEBHOOKS)
+    if "requestBody" in operation and is_command:
+        codes.append(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+    if method == "post" and is_command:
         codes += [ErrorCode.FORBIDDEN, ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
     error = {"schema": {"$ref": f"#/components/schemas/{dialect.refusal_schema}"}}
     for code in codes:
         names = ", ".join(sorted(each.name for each in ErrorCode if each.status == code.status))
         described.setdefault(str(code.status), {"description": names, "content": {_JSON: error}})
     operation["responses"] = dict(sorted(described.items()))
-    if method == "post":
+    if method == "post" and is_command:
         _complete_command(operation)
     for status, response in described.items():
         response.setdefault("headers", {})["X-Correlation-Id"] = _CORRELATION

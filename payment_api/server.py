@@ -109,4 +109,6 @@ def _let_waiting_requests_go(services: Services) -> None:
 def serve_forever(settings: Settings) -> None:
     """Serve until SIGTERM."""
     log.info("serving", url=f"http://{settings.host}:{settings.port}", workers=settings.web_workers)
+    if not settings.stripe_webhook_secret:
+        log.warning("Stripe's webhooks are refused: STRIPE_WEBHOOK_SECRET is not set")
     Server(settings).run()

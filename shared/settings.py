@@ -96,6 +96,18 @@ class Settings:
         check=checks.signing_secret,
         secret=True,
     )
+    stripe_webhook_secret: str = _setting(
+        "the signing secret of Stripe's webhook endpoint, whsec_...; empty: webhooks are refused",
+        "",
+        check=Regexp(r"^\S{8,}\s*$"),
+        secret=True,
+    )
+    stripe_webhook_secret_previous: str = _setting(
+        "the secret before, while it is being replaced; its signatures count too",
+        "",
+        check=Regexp(r"^\S{8,}\s*$"),
+        secret=True,
+    )
     host: str = _setting("the address that the API listens on", "127.0.0.1")
     port: int = _setting("the API's port", 5004, "int", Range(0, 65535))
     health_port: int = _setting(
@@ -133,8 +145,17 @@ class Settings:
         "float",
         Range(0.1, 86400),
     )
+    action_timeout_s: float = _setting(
+        "how long a customer may take to act, for instance to authenticate; then the payment is cancelled",
+        86400.0,
+        "float",
+        Range(1, 30 * 86400),
+    )
     retention_idempotency_days: int = _setting(
         "how long a client's idempotency keys are kept", 30, "int", Range(1, 3650)
+    )
+    retention_inbox_days: int = _setting(
+        "how long webhooks that were processed or ignored are kept", 30, "int", Range(1, 3650)
     )
     amount_minimums: dict[str, int] = _setting(
         "smallest amount by currency in minor units, as JSON; beside the defaults",

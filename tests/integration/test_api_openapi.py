@@ -16,6 +16,8 @@ from tests.integration.conftest import NewApi
 from tests.shop import Shop
 from tests.simulator import Simulator
 from tests.tokens import SECRET, bearer
+from tests.webhooks import PATH, event, send
+from tests.webhooks import SECRET as WEBHOOK_SECRET
 
 ROUTES = {
     ("/payments", "post"), ("/payments", "get"), ("/payments/{payment_id}", "get"),
@@ -27,6 +29,7 @@ ROUTES = {
     ("/payment/payment-method", "post"), ("/payment/payment-method", "delete"),
     ("/payment/payment-intent", "post"), ("/payment/refund", "post"),
     ("/payment/payment-method-details", "post"), ("/payment/payment-methods/{customer_id}", "get"),
+    ("/webhooks/stripe", "post"),
 }  # fmt: skip
 NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:9/none"
 
@@ -67,7 +70,7 @@ def test_every_route_is_documented(shared_api: Api, document: Any) -> None:
     rules = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in shared_api.app.url_map.iter_rules()
-        if rule.rule.startswith(("/payment", "/refund"))
+        if rule.rule.startswith(("/payment", "/refund", "/webhooks"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     items = document["paths"].items()
@@ -206,6 +209,16 @@ def test_holds_and_refunds_are_as_documented(shop: Shop, document: Any) -> None:
     assert_documented(document, refunds, "/payments/{payment_id}/refunds")
     for each in (refunds.body["refunds"][0]["id"], new_uuid()):
         assert_documented(document, shop.api.get(f"/refunds/{each}"), "/refunds/{refund_id}")
+
+
+def test_webhooks_are_as_documented(new_api: NewApi, document: Any) -> None:
+    """Taken, forged, too large, and without a secret: each answer fits its schema."""
+    api = new_api(STRIPE_WEBHOOK_SECRET=WEBHOOK_SECRET)
+    answers = [send(api, event()), send(api, event(), "whsec_forged"), send(api, b" " * 600_000)]
+    answers.append(send(new_api(), event()))
+    assert [each.status for each in answers] == [200, 400, 413, 503]
+    for answer in answers:
+        assert_documented(document, answer, PATH, "post")
 
 
 def test_delivery_payments_are_as_documented(

@@ -17,9 +17,12 @@ GOOD = {
     "KAFKA_CONFIG": '{"sasl.password": "hunter5"}',
     "JWT_SECRET": "hunter6" * 5,
     "JWT_SECRET_PREVIOUS": "hunter7" * 5,
+    "STRIPE_WEBHOOK_SECRET": "whsec_hunter8",
+    "STRIPE_WEBHOOK_SECRET_PREVIOUS": "whsec_hunter9",
 }
 SECRETS = [
     "DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "KAFKA_CONFIG", "JWT_SECRET", "JWT_SECRET_PREVIOUS",
+    "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_PREVIOUS",
 ]  # fmt: skip
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what must be refused
 BAD = [
@@ -37,7 +40,9 @@ BAD = [
     ("PORT", "80.5"), ("WEB_WORKERS", "0"), ("WEB_THREADS", "1"), ("WAIT_SLOTS", "-1"),
     ("WAIT_DEFAULT_S", "31"), ("WAIT_DEFAULT_S", "nan"), ("WAIT_DEFAULT_S", "inf"), ("WAIT_DEFAULT_S", "ten"),
     ("DATABASE_POOL_SIZE", "0"), ("TASK_THREADS", "0"), ("LEASE_S", "0"), ("RECOVERY_AFTER_S", "0"),
-    ("VERIFY_ABSENCE_S", "-5"), ("AMOUNT_MINIMUMS", "50"), ("AMOUNT_MINIMUMS", '{"USD": "50"}'),
+    ("VERIFY_ABSENCE_S", "-5"), ("ACTION_TIMEOUT_S", "0"), ("RETENTION_INBOX_DAYS", "0"),
+    ("STRIPE_WEBHOOK_SECRET", "hunter2"), ("STRIPE_WEBHOOK_SECRET", "hunter2 hunter2"),
+    ("AMOUNT_MINIMUMS", "50"), ("AMOUNT_MINIMUMS", '{"USD": "50"}'),
     ("AMOUNT_MINIMUMS", '{"USD": 0.5}'), ("AMOUNT_MINIMUMS", '{"USD": true}'),
     ("AMOUNT_MINIMUMS", '{"usd": 50}'), ("AMOUNT_MAXIMUMS", '{"USD": 0}'), ("AMOUNT_MAXIMUMS", '{"XXX": 50}'),
     ("AMOUNT_MAXIMUMS", '{"USD": -1}'), ("PAYMENT_METHODS", "credit_card, paypal"),
