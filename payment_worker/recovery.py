@@ -107,6 +107,7 @@ def verify_doubtful(
     gate: Gate,
     verify_absence_s: float,
     announce_change: Callable[[uuid.UUID], None],
+    abandon_after: timedelta = outcomes.ABANDONED_AFTER,
 ) -> int:
     """Look for all doubtful operations at the gateway in one pass; return how many were settled.
 
@@ -125,7 +126,7 @@ def verify_doubtful(
         ]
         since = min(each.created_at for each in doubtful) - CLOCK_MARGIN
         found = gate.look(lambda: gateway.find(sought, since))
-        look = Look(began, timedelta(seconds=verify_absence_s))
+        look = Look(began, timedelta(seconds=verify_absence_s), abandon_after)
         return sum(
             _settle(sessions, each, found[str(each)], look, announce_change)
             for each in ids
@@ -145,10 +146,14 @@ class Doubtful(NamedTuple):
 
 
 class Look(NamedTuple):
-    """When a look began, by the database's clock, and how far apart two of them must be."""
+    """When a look began, by the database's clock, and how far apart two of them must be.
+
+    A customer who is found to be waited for has `abandon_after` to act.
+    """
 
     began: datetime
     apart: timedelta
+    abandon_after: timedelta = outcomes.ABANDONED_AFTER
 
 
 def _take_doubtful(sessions: Sessions, verify_absence_s: float) -> tuple[list[Doubtful], datetime]:
@@ -226,7 +231,7 @@ def _settle(
         if operation.finished_at is not None or operation.doubt_since is None:
             return False
         if seen:
-            adopt_seen(session, payment, operation, seen, at, ACTOR)
+            adopt_seen(session, payment, operation, seen, at, ACTOR, look.abandon_after)
         elif note_absence(session, payment, operation, at, look, ACTOR):
             log.info("a new key after a verified absence", operation_id=str(operation_id))
         settled = operation.finished_at is not None
@@ -236,7 +241,13 @@ def _settle(
 
 
 def adopt_seen(
-    session: Session, payment: Payment, operation: Operation, seen: list[Outcome], at: datetime, actor: str
+    session: Session,
+    payment: Payment,
+    operation: Operation,
+    seen: list[Outcome],
+    at: datetime,
+    actor: str,
+    abandon_after: timedelta = outcomes.ABANDONED_AFTER,
 ) -> None:
     """Record what a look has found, on rows that are locked."""
     writes = Writes()
@@ -244,7 +255,7 @@ def adopt_seen(
         event=f"{operation.kind} found at the gateway", actor=actor, at=at, operation=operation
     )
     lifecycle.note(writes, payment, found)
-    record_seen(session, payment, operation, seen, at, writes, actor=actor)
+    record_seen(session, payment, operation, seen, at, writes, abandon_after=abandon_after, actor=actor)
 
 
 def note_absence(

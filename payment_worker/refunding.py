@@ -30,6 +30,7 @@ def settle_refund(writes: Writes, payment: Payment, cause: Cause, outcome: Outco
         payment.refund_reserved_minor -= operation.amount_minor
         told = named(cause, "refund failed", reason=outcome.reason)
         lifecycle.note(writes, payment, told, Announcement.REFUND_FAILED)
+        _flag_what_must_go_back(writes, payment, cause, outcome)
 
 
 def count_refund(writes: Writes, payment: Payment, cause: Cause, event: str, by_minor: int) -> None:
@@ -85,3 +86,10 @@ def _fail_later(writes: Writes, payment: Payment, cause: Cause, outcome: Failed)
         flag(writes, payment, cause, f"the refund of a second charge has failed: {outcome.reason}")
         return
     count_refund(writes, payment, cause, "refund failed after it had succeeded", -operation.amount_minor)
+    _flag_what_must_go_back(writes, payment, cause, outcome)
+
+
+def _flag_what_must_go_back(writes: Writes, payment: Payment, cause: Cause, outcome: Failed) -> None:
+    """Money of a payment that was given up stays with us now: an operator has to find another way."""
+    if payment.status in DEAD or payment.cancel_requested_at:
+        flag(writes, payment, cause, f"a cancelled payment's money could not be given back: {outcome.reason}")

@@ -50,10 +50,9 @@ def settle(
         if operation.kind in PRIMARY and (wrong := _not_as_asked(payment, outcome)):
             escalate(writes, payment, cause, wrong)
             return
-        wanted = _wanted(operation.kind)
         finish(
             operation,
-            OperationState.SUCCEEDED if isinstance(outcome, wanted) else OperationState.FAILED,
+            OperationState.SUCCEEDED if _is_wanted(operation.kind, outcome) else OperationState.FAILED,
             outcome.gateway_ref if operation.kind in PRIMARY else None,
             cause.at,
         )
@@ -112,7 +111,9 @@ def _paid(writes: Writes, payment: Payment, cause: Cause, outcome: Succeeded) ->
 
 
 def _held(writes: Writes, payment: Payment, cause: Cause, outcome: Authorized, beside: Beside) -> None:
-    if payment.status in PAID or payment.status in OPEN_TO_CANCEL - {Status.REQUIRES_ACTION}:
+    if payment.status in PAID or payment.status is Status.AUTHORIZED:
+        return
+    if payment.status in DEAD and not _first_time(cause.operation, outcome.gateway_ref):
         return
     payment.gateway_ref = outcome.gateway_ref
     payment.transaction_id = outcome.transaction_id
@@ -175,12 +176,13 @@ def _not_as_asked(payment: Payment, outcome: Standing) -> str | None:
     return f"the gateway took {got}, another amount than asked"
 
 
-def _wanted(kind: OperationKind) -> type[Standing]:
-    wanted: dict[OperationKind, type[Standing]] = {
-        OperationKind.AUTHORIZE: Authorized,
-        OperationKind.CANCEL: Cancelled,
-    }
-    return wanted.get(kind, Succeeded)
+def _is_wanted(kind: OperationKind, outcome: Standing) -> bool:
+    """Whether this is what the operation was for; a hold that is captured already was one."""
+    if kind is OperationKind.CANCEL:
+        return isinstance(outcome, Cancelled)
+    return isinstance(outcome, Succeeded) or (
+        kind is OperationKind.AUTHORIZE and isinstance(outcome, Authorized)
+    )
 
 
 def _end_with(primary: Operation, outcome: Standing, at: datetime) -> None:
@@ -218,17 +220,30 @@ def _check_captured(writes: Writes, payment: Payment, cause: Cause, outcome: Suc
 
 def _undo_second(writes: Writes, payment: Payment, cause: Cause, outcome: Succeeded | Authorized) -> None:
     """A second success for one payment: it is given back at once, and an operator sees it."""
-    ref, operation = outcome.gateway_ref, cause.operation
-    known = (operation.outcome or {}).get("undone", [])
-    if ref in known:
+    ref = outcome.gateway_ref
+    if not _first_time(cause.operation, ref):
         return
-    operation.outcome = {**(operation.outcome or {}), "undone": [*known, ref]}
     flag(writes, payment, cause, f"a second success: {outcome.transaction_id}")
     if isinstance(outcome, Succeeded):
         taken = outcome.captured.amount_minor
         follow_up(writes, payment, cause, OperationKind.REFUND, taken, "a second success", ref)
     else:
         ask_to_cancel(writes, payment, cause, "a second hold", ref)
+
+
+def undone(operation: Operation) -> list[str]:
+    """The charges at the gateway that are being undone, by reason of this operation."""
+    known: list[str] = (operation.outcome or {}).get("undone", [])
+    return known
+
+
+def _first_time(operation: Operation, ref: str) -> bool:
+    """Note that a charge is being undone; False when it is already."""
+    known = undone(operation)
+    if ref in known:
+        return False
+    operation.outcome = {**(operation.outcome or {}), "undone": [*known, ref]}
+    return True
 
 
 def _settle_stray(writes: Writes, payment: Payment, cause: Cause, outcome: Outcome) -> None:
