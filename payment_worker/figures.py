@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from payment_worker.queues import QUEUES
 from shared.database import Sessions
-from shared.models import Operation, Outbox, Pause
+from shared.models import InboxMessage, InboxState, Operation, Outbox, Pause
 from shared.payments import OperationKind
 from shared.telemetry import get_logger
 
@@ -48,6 +48,7 @@ class Figures(Collector):
 
             yield from _operations(rows)
             yield from _outbox(rows)
+            yield from _inbox(rows)
             yield _paused(rows)
 
     def _queues(self) -> Iterator[GaugeMetricFamily]:
@@ -89,6 +90,24 @@ def _outbox(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
     [(depth, age)] = rows(select(func.count(), _seconds_since(func.min(Outbox.created_at))))
     yield GaugeMetricFamily("payment_outbox_depth", "Events that Kafka has not confirmed", value=depth)
     yield GaugeMetricFamily("payment_outbox_oldest_seconds", "Age of the oldest of them", value=age or 0)
+
+
+def _inbox(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
+    family = GaugeMetricFamily(
+        "payment_inbox", "Webhooks to be processed, unmatched or given up", labels=["state"]
+    )
+    due = select(func.count(), _seconds_since(func.min(InboxMessage.next_attempt_at))).where(
+        InboxMessage.next_attempt_at <= func.now()
+    )
+    [(number, age)] = rows(due)
+    family.add_metric(["due"], number)
+    waiting = [InboxState.UNMATCHED, InboxState.FAILED]
+    count = select(InboxMessage.state, func.count()).where(InboxMessage.state.in_(waiting))
+    counted: dict[Any, int] = dict(rows(count.group_by(InboxMessage.state)))
+    for state in waiting:
+        family.add_metric([state], counted.get(state, 0))
+    yield family
+    yield GaugeMetricFamily("payment_inbox_oldest_seconds", "Age of the oldest due webhook", value=age or 0)
 
 
 def _paused(rows: Callable[[Any], Rows]) -> GaugeMetricFamily:

@@ -16,6 +16,7 @@ GATEWAY_SECONDS = Histogram(
 OPERATIONS_FINISHED = Counter("payment_operations_finished", "Operations with an outcome", ["kind", "state"])
 UNKNOWN_OPERATIONS = Counter("payment_unknown_operations", "Messages that name an operation we do not have")
 REDISPATCHED = Counter("payment_redispatched", "Operations that recovery dispatched again")
+WEBHOOKS = Counter("payment_webhooks", "Webhooks that were worked off", ["type", "state"])
 
 # The gate before the gateway, of this process.
 BUDGET_LEFT = Gauge("payment_gateway_budget_left", "Tokens of the request budget, as last seen")

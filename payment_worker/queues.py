@@ -17,10 +17,13 @@ from shared.settings import Settings
 PROCESS, RECOVER, VERIFY = "payments.process", "payments.recover", "payments.verify"
 PROCESS_BATCH, PURGE = "payments.process_batch", "payments.purge"
 FINISH_REMOVALS = "customers.finish_removals"
+DRAIN_INBOX, DEADLINES = "payments.inbox", "payments.deadlines"
 PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE = "payments", "refunds", "recovery"
 QUEUES = (PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE)
 
 RECOVER_EVERY_S = 1.0
+INBOX_EVERY_S = 1.0
+DEADLINES_EVERY_S = 5.0
 VERIFY_EVERY_S = 15.0
 PURGE_EVERY_S = 3600.0
 FINISH_REMOVALS_EVERY_S = 60.0
@@ -90,6 +93,8 @@ def _schedule(settings: Settings) -> dict[str, Any]:
             (VERIFY, verify_every_s),
             (PURGE, PURGE_EVERY_S),
             (FINISH_REMOVALS, FINISH_REMOVALS_EVERY_S),
+            (DRAIN_INBOX, INBOX_EVERY_S),
+            (DEADLINES, DEADLINES_EVERY_S),
         )
     }
 

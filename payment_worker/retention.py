@@ -1,11 +1,14 @@
 """Purge what has served its time, in small batches; a payment's history is never purged."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Column, ColumnElement, TableClause, delete, func, select, true, tuple_
 
 from shared.database import Sessions, try_lock
-from shared.models import IdempotencyKey
+from shared.models import IdempotencyKey, InboxMessage, InboxState, plain
+from shared.settings import Settings
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -13,28 +16,54 @@ log = get_logger(__name__)
 BATCH = 1_000  # a short transaction: it holds up no vacuum and no other writer
 
 
-def purge(sessions: Sessions, keep_idempotency_keys: timedelta) -> int:
-    """Delete idempotency keys that are older; return how many. While another purge is at it, nothing."""
+class Purged(NamedTuple):
+    """What is purged of one table: rows that are older by `since` than the setting's days."""
+
+    table: TableClause
+    key: tuple[str, ...]
+    since: str
+    days: Callable[[Settings], int]
+    only: ColumnElement[bool] = true()
+
+
+_INBOX = plain(InboxMessage)
+PURGED = (
+    Purged(
+        plain(IdempotencyKey),
+        ("principal", "key"),
+        "created_at",
+        lambda settings: settings.retention_idempotency_days,
+    ),
+    # What is unmatched or has failed waits for an operator.
+    Purged(
+        _INBOX,
+        ("source", "message_id"),
+        "received_at",
+        lambda settings: settings.retention_inbox_days,
+        _INBOX.c.state.in_([InboxState.PROCESSED, InboxState.IGNORED]),
+    ),
+)
+
+
+def purge(sessions: Sessions, settings: Settings) -> int:
+    """Delete rows that are older than the settings say; return how many. While another is at it, nothing."""
     total = 0
-    while removed := _purge_batch(sessions, keep_idempotency_keys):
-        total += removed
-    if total:
-        log.info("idempotency keys purged", count=total)
+    for each in PURGED:
+        keep = timedelta(days=each.days(settings))
+        count = 0
+        while removed := _purge_batch(sessions, each, keep):
+            count += removed
+        if count:
+            log.info("old rows purged", table=each.table.name, count=count)
+        total += count
     return total
 
 
-def _purge_batch(sessions: Sessions, keep: timedelta) -> int:
-    old = (
-        select(IdempotencyKey.principal, IdempotencyKey.key)
-        .where(IdempotencyKey.created_at < func.clock_timestamp() - keep)
-        .limit(BATCH)
-        .subquery()
-    )
-    gone = delete(IdempotencyKey).where(
-        IdempotencyKey.principal == old.c.principal, IdempotencyKey.key == old.c.key
-    )
+def _purge_batch(sessions: Sessions, what: Purged, keep: timedelta) -> int:
+    key: list[Column[str]] = [what.table.c[name] for name in what.key]  # type: ignore[misc]
+    is_old = what.table.c[what.since] < func.now() - keep
+    old = select(*key).where(is_old, what.only).limit(BATCH)
     with sessions.begin() as session:
         if not try_lock(session, "retention"):
             return 0
-        removed: int = session.execute(gone.execution_options(synchronize_session=False)).rowcount  # type: ignore[attr-defined]
-        return removed
+        return session.connection().execute(delete(what.table).where(tuple_(*key).in_(old))).rowcount

@@ -12,12 +12,14 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
 from sqlalchemy.exc import SQLAlchemyError
 
-from payment_worker import recovery, retention
+from payment_worker import deadlines, recovery, retention, webhooks
 from payment_worker.gate import make_gate
 from payment_worker.inflight import InFlight
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
 from payment_worker.queues import (
+    DEADLINES,
+    DRAIN_INBOX,
     FINISH_REMOVALS,
     PAYMENTS_QUEUE,
     PROCESS,
@@ -71,6 +73,7 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
         leases=leases,
         lease_s=settings.lease_s,
         announce_change=Announcer(connect_redis(settings.redis_url)),
+        abandon_after=timedelta(seconds=settings.action_timeout_s),
     )
     in_flight = InFlight(settings.task_threads)
     signals.worker_shutting_down.connect(in_flight.close, weak=False)
@@ -153,28 +156,52 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
             )
         )
 
+    _register_looks(task, worker, settings)
+
+
+def _register_looks(task: Any, worker: Worker, settings: Settings) -> None:
+    """The periodic tasks that take long now and then: one turn of each at a time in this process."""
+    looks = {name: threading.Lock() for name in (PURGE, FINISH_REMOVALS, VERIFY, DRAIN_INBOX, DEADLINES)}
+
+    def look(name: str, work: Callable[[], object]) -> None:
+        """Take a turn, unless the last one still goes on."""
+        if looks[name].acquire(blocking=False):
+            try:
+                _survive(work)
+            finally:
+                looks[name].release()
+
     @task(name=PURGE)
     def purge() -> None:
-        keep = timedelta(days=settings.retention_idempotency_days)
-        _survive(lambda: retention.purge(worker.sessions, keep))
+        look(PURGE, lambda: retention.purge(worker.sessions, settings))
 
     cards = StripeCustomers(settings.stripe_secret_key, settings.stripe_api_url, pool_size=1)
 
     @task(name=FINISH_REMOVALS)
     def let_go_of_cards() -> None:
-        _survive(lambda: finish_removals(worker.sessions, cards))
+        look(FINISH_REMOVALS, lambda: finish_removals(worker.sessions, cards))
 
     @task(name=VERIFY)
     def verify() -> None:
-        _survive(
+        look(
+            VERIFY,
             lambda: recovery.verify_doubtful(
                 worker.sessions,
                 worker.gateway,
                 worker.gate,
                 settings.verify_absence_s,
                 worker.announce_change,
-            )
+                worker.abandon_after,
+            ),
         )
+
+    @task(name=DRAIN_INBOX)
+    def drain_inbox() -> None:
+        look(DRAIN_INBOX, lambda: webhooks.drain(worker))
+
+    @task(name=DEADLINES)
+    def keep_deadlines() -> None:
+        look(DEADLINES, lambda: deadlines.sweep(worker, settings.recovery_after_s))
 
 
 def _dispatch_again(app: Celery, due: list[recovery.Due]) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from payment_worker import retention
 from shared.database import try_lock
-from shared.models import IdempotencyKey, Operation, TimelineEntry
+from shared.models import IdempotencyKey, InboxMessage, InboxState, Operation, TimelineEntry
 from shared.settings import Settings
 from tests.worker import Bench, make_bench
 
@@ -40,7 +40,7 @@ def add_keys(bench: Bench, count: int, age: timedelta) -> None:
         )
 
 
-def stored(bench: Bench, table: type[IdempotencyKey] | type[TimelineEntry]) -> int:
+def stored(bench: Bench, table: type[IdempotencyKey] | type[TimelineEntry] | type[InboxMessage]) -> int:
     """How many rows the table has."""
     with bench.sessions() as session:
         return session.scalar(select(func.count()).select_from(table)) or 0
@@ -51,10 +51,10 @@ def test_old_keys_go_and_young_ones_stay(bench: Bench) -> None:
     add_keys(bench, 2 * retention.BATCH + 5, KEEP + timedelta(hours=1))
     add_keys(bench, 3, KEEP - timedelta(hours=1))
     history = stored(bench, TimelineEntry)
-    assert retention.purge(bench.sessions, KEEP) == 2 * retention.BATCH + 5
+    assert retention.purge(bench.sessions, bench.settings) == 2 * retention.BATCH + 5
     assert stored(bench, IdempotencyKey) == 3
     assert stored(bench, TimelineEntry) == history
-    assert retention.purge(bench.sessions, KEEP) == 0
+    assert retention.purge(bench.sessions, bench.settings) == 0
 
 
 def test_a_second_purge_at_the_same_time_does_nothing(bench: Bench) -> None:
@@ -62,5 +62,28 @@ def test_a_second_purge_at_the_same_time_does_nothing(bench: Bench) -> None:
     add_keys(bench, 3, KEEP + timedelta(hours=1))
     with bench.sessions.begin() as session:
         assert try_lock(session, "retention")
-        assert retention.purge(bench.sessions, KEEP) == 0
-    assert retention.purge(bench.sessions, KEEP) == 3
+        assert retention.purge(bench.sessions, bench.settings) == 0
+    assert retention.purge(bench.sessions, bench.settings) == 3
+
+
+def test_old_webhooks_go_when_they_are_done_with(bench: Bench) -> None:
+    """Processed and ignored ones go; what waits for the worker or for a person stays, however old."""
+    with bench.sessions.begin() as session:
+        session.add_all(
+            InboxMessage(
+                source="stripe",
+                message_id=f"evt_{state}_{age.days}",
+                type="refund.created",
+                state=state,
+                attempts=0,
+                next_attempt_at=datetime.now(UTC) if state is InboxState.RECEIVED else None,
+                received_at=datetime.now(UTC) - age,
+            )
+            for state in InboxState
+            for age in (KEEP + timedelta(days=1), KEEP - timedelta(days=1))
+        )
+    assert retention.purge(bench.sessions, bench.settings) == 2
+    with bench.sessions() as session:
+        left = set(session.scalars(select(InboxMessage.message_id)))
+    assert {"evt_received_31", "evt_unmatched_31", "evt_failed_31"} < left
+    assert len(left) == 2 * len(InboxState) - 2
