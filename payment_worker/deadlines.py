@@ -45,7 +45,8 @@ def sweep(worker: Worker, recovery_after_s: float) -> int:
     Raises GatewayUnavailable when the gateway cannot be asked; they come back in a minute.
     """
     late = take_late(worker)
-    for each in late:
+    # Those for whom the gateway need not be asked at once come first: it may be away.
+    for each in sorted(late, key=lambda each: each.status is Status.AUTHORIZED):
         with log_context(payment_id=each.payment_id):
             if each.status is Status.AUTHORIZED:
                 _look_at_hold(worker, each)

@@ -144,7 +144,7 @@ def adopt_dispute(worker: Worker, primary_id: uuid.UUID, dispute_ref: str, actor
         if dispute_status(payment, seen.gateway_ref) == seen.status:
             return
         writes = Writes()
-        payment.dispute = _moved(payment.dispute or {}, seen)
+        payment.dispute = moved(payment.dispute or {}, seen)
         cause = Cause(
             event=f"dispute {seen.status}",
             actor=actor,
@@ -169,7 +169,7 @@ def dispute_status(payment: Payment, dispute_ref: str) -> str | None:
     return status
 
 
-def _moved(before: dict[str, Any], seen: Dispute) -> dict[str, Any]:
+def moved(before: dict[str, Any], seen: Dispute) -> dict[str, Any]:
     """The dispute that has moved last, with the statuses of the payment's other ones."""
     others = dict(before.get("others", {}))
     if before:

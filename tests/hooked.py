@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from payment_worker import webhooks
+from payment_worker.requests import request_of
 from shared.commands.operations import Origin
 from shared.gateways import Outcome
 from shared.models import InboxMessage, InboxState, Operation
 from shared.payments import OperationKind
 from shared.settings import Settings
 from tests.api import NOWHERE, Api, api_settings
+from tests.clock import Clock
 from tests.webhooks import SECRET, event, send
 from tests.worker import Bench
 
@@ -25,7 +27,8 @@ class Hooked(Bench):
 
     def __init__(self, settings: Settings) -> None:
         """Let both work on the same database."""
-        super().__init__(settings)
+        self.clock = Clock()  # the breaker's
+        super().__init__(settings, clock=self.clock)
         variables = {"STRIPE_API_URL": NOWHERE, "STRIPE_WEBHOOK_SECRET": SECRET}
         self.api = Api(api_settings(settings.database_url, settings.redis_url, **variables))
 
@@ -75,13 +78,18 @@ class Hooked(Bench):
         with self.sessions() as session:
             return list(session.scalars(query.order_by(Operation.id)))
 
-    def open_operation(self, operation_id: uuid.UUID) -> uuid.UUID:
-        """The one operation of the payment that is not finished."""
+    def open_operations(self, operation_id: uuid.UUID) -> list[uuid.UUID]:
+        """The operations of the payment that are not finished, oldest first."""
         query = select(Operation.id).where(
             Operation.payment_id == self.payment(operation_id).id, Operation.finished_at.is_(None)
         )
         with self.sessions() as session:
-            return session.scalars(query).one()
+            return list(session.scalars(query.order_by(Operation.id)))
+
+    def open_operation(self, operation_id: uuid.UUID) -> uuid.UUID:
+        """The one operation of the payment that is not finished."""
+        (only,) = self.open_operations(operation_id)
+        return only
 
     def announced(self) -> list[str]:
         """The types of the events that wait for the relay."""
@@ -89,8 +97,6 @@ class Hooked(Bench):
 
     def send_behind_our_back(self, operation_id: uuid.UUID, key: str = "") -> Outcome:
         """Let the gateway carry an operation out without anything being recorded here."""
-        from payment_worker.requests import request_of
-
         operation = self.operation(operation_id)
         request = self.gateway.freeze(request_of(self.payment(operation_id), operation))
         return self.gateway.inner.send(operation.kind, request, key or str(operation_id))
