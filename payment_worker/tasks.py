@@ -1,6 +1,7 @@
 """The tasks: Redis only wakes workers up; PostgreSQL has the truth."""
 
 import functools
+import threading
 import uuid
 import warnings
 from collections.abc import Callable

@@ -124,7 +124,7 @@ def broker_part(state: StateFolder, port: Port, jobs: list[Job]) -> Part:
     )
 
 
-def simulator_part(state: StateFolder, port: Port) -> Part:
+def simulator_part(state: StateFolder, port: Port, jobs: list[Job]) -> Part:
     """The Stripe simulator; its state file keeps what it has charged over restarts."""
     argv = [sys.executable, "-m", "deploy.stripe_simulator", "--host", LOOPBACK, "--port", str(port.number)]
     argv += ["--state", str(state.path / "simulator.state")]
@@ -134,6 +134,7 @@ def simulator_part(state: StateFolder, port: Port) -> Part:
         environment=dict(os.environ),
         port=port,
         answers=lambda: _http_ok(port.number, "/_control/health"),
+        jobs=jobs,
         is_server=True,
     )
 

@@ -4,11 +4,13 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.local import webhooks
 from deploy.local.identity import Identity, choose_identity
 from deploy.local.outside import (
     DEFAULT_PORT,
     BadSetting,
     Outside,
+    given,
     outside_parts,
     service_environment,
     simulator_key,
@@ -53,10 +55,14 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
         ports["api"] = _api_port(notes)
     postgres = Postgres(state, ports["postgres"].number) if "postgres" in ports else None
     endpoints = _endpoints(outside, ports, postgres)
+    is_told = not only_servers and "simulator" in ports and webhooks.wanted()
+    secret = webhooks.secret() if is_told else ""
     identity = None if only_servers else choose_identity(state)
-    told = _settings(outside, endpoints) | (identity.settings if identity else {})
+    told = _settings(outside, endpoints, secret) | (identity.settings if identity else {})
     environment = service_environment(told, pretty=pretty)
     jobs = {} if only_servers else _jobs(environment)
+    if not only_servers and "simulator" in ports:
+        jobs["simulator"] = webhooks.job(endpoints["stripe_api_url"], endpoints["api_url"], secret)
     _note_host(notes)
     return Plan(
         servers=_servers(state, ports, postgres, jobs),
@@ -118,7 +124,7 @@ def _endpoints(outside: Outside, ports: dict[str, Port], postgres: Postgres | No
     }
 
 
-def _settings(outside: Outside, endpoints: dict[str, str | None]) -> dict[str, str]:
+def _settings(outside: Outside, endpoints: dict[str, str | None], webhook_secret: str) -> dict[str, str]:
     """What our processes are told beside their inherited environment; outside settings stay as given."""
     brokers = endpoints["kafka_bootstrap_servers"]
     embedded = {
@@ -127,6 +133,7 @@ def _settings(outside: Outside, endpoints: dict[str, str | None]) -> dict[str, s
         "KAFKA_BOOTSTRAP_SERVERS": None if outside.kafka_bootstrap_servers else brokers,
         "STRIPE_API_URL": None if outside.stripe_secret_key else endpoints["stripe_api_url"],
         "STRIPE_SECRET_KEY": None if outside.stripe_secret_key else simulator_key(),
+        "STRIPE_WEBHOOK_SECRET": None if given("STRIPE_WEBHOOK_SECRET") else webhook_secret,
         "HOST": LOOPBACK,
         "PORT": (endpoints["api_url"] or "").rpartition(":")[2],
     }
@@ -154,7 +161,7 @@ def _servers(
     if "broker" in ports:
         parts.append(_broker_part(state, ports["broker"], own_jobs.get("broker", [])))
     if "simulator" in ports:
-        parts.append(simulator_part(state, ports["simulator"]))
+        parts.append(simulator_part(state, ports["simulator"], own_jobs.get("simulator", [])))
     return parts
 
 

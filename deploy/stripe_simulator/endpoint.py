@@ -15,9 +15,9 @@ class Endpoint:
     """A webhook endpoint.
 
     `secret` signs, or each of several do, as at Stripe while a secret is rolled. Every delivery is late by
-    `delay_ms`. `duplicate` is the share of events that are delivered twice or, from 2 on, how often each
-    is. `drop` is the share, or the types, of events that are never delivered. `retry_s` are the pauses
-    after failed attempts.
+    `delay_ms`. `enabled_events` are the types that it wants, `*` for all. `duplicate` is the share of events
+    that are delivered twice or, from 2 on, how often each is. `drop` is the share, or the types, of events
+    that are never delivered. `retry_s` are the pauses after failed attempts.
     """
 
     url: str
@@ -25,6 +25,7 @@ class Endpoint:
     delay_ms: float = 0
     duplicate: float = 0
     reorder: bool = False
+    enabled_events: Sequence[str] = ("*",)
     drop: float | Sequence[str] = 0
     retry_s: Sequence[float] = RETRY_S
 
@@ -32,6 +33,10 @@ class Endpoint:
     def secrets(self) -> Sequence[str]:
         """The secrets that sign."""
         return [self.secret] if isinstance(self.secret, str) else self.secret
+
+    def wants(self, kind: str) -> bool:
+        """Decide whether an event is for this endpoint at all."""
+        return "*" in self.enabled_events or kind in self.enabled_events
 
     def drops(self, kind: str) -> bool:
         """Decide whether an event is never delivered."""
@@ -87,6 +92,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "delay_ms": (_number, "a number from 0"),
     "duplicate": (lambda value: _number(value, COPIES_MAX), f"a number from 0 to {COPIES_MAX}"),
     "reorder": (lambda value: isinstance(value, bool), "a boolean"),
+    "enabled_events": (lambda value: _list_of(value, _text), "a list of types"),
     "drop": (lambda value: _number(value, 1) or _list_of(value, _text), "a share up to 1 or a list of types"),
     "retry_s": (lambda value: _list_of(value, _number), "a list of seconds"),
 }

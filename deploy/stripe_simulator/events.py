@@ -31,9 +31,10 @@ _LIST: dict[str, params.Check] = {
 def announce(store: Store, kind: str, show: Callable[[Facts], Rendered], facts: Facts) -> None:
     """Record that an object, shown by `show`, has changed, and queue it for delivery.
 
-    Without an endpoint nothing is made, not even what would be shown: most simulators run without.
+    Without an endpoint that wants it nothing is made, not even what would be shown: most simulators run
+    without.
     """
-    if (endpoint := store.endpoint) is None:
+    if (endpoint := store.endpoint) is None or not endpoint.wants(kind):
         return
     request_id, key = store.cause
     event_id = new_id("evt_3")

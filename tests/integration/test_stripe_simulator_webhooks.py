@@ -182,6 +182,14 @@ def test_a_dropped_event_comes_when_it_is_sent_again(simulated: Running, receive
     wait_for(receiver, paid.id, CREATED, "charge.succeeded", "payment_intent.succeeded")
 
 
+def test_an_endpoint_gets_the_types_that_it_wants(simulated: Running, receiver: Receiver) -> None:
+    """Others are not sent, and later ones are not held up by them."""
+    point(simulated, receiver, enabled_events=["payment_intent.succeeded", "refund.created"])
+    paid = simulated.pay()
+    simulated.v1.refunds.create({"payment_intent": paid.id})
+    wait_for(receiver, paid.id, "payment_intent.succeeded", "refund.created")
+
+
 def test_what_is_undelivered_outlives_a_killed_simulator(tmp_path: Path, receiver: Receiver) -> None:
     """The endpoint and the events it has not taken are there after a kill -9, and are delivered then."""
     state = tmp_path / "state.sqlite"
@@ -213,6 +221,8 @@ def test_what_is_undelivered_outlives_a_killed_simulator(tmp_path: Path, receive
         {"duplicate": True},
         {"reorder": 1},
         {"drop": 2},
+        {"enabled_events": "*"},
+        {"enabled_events": []},
         {"retry_s": []},
         {"colour": "red"},
     ],
