@@ -28,4 +28,12 @@ done
 store database_url "postgresql://payments:$(cat "$secrets/postgres_password")@postgres:5432/payments"
 store redis_url "redis://:$(cat "$secrets/valkey_password")@valkey:6379/0"
 store stripe_secret_key "$STRIPE_SECRET_KEY"
+# Those of webhooks are kept unless given. Empty: webhooks are refused, or there was no secret before.
+for name in STRIPE_WEBHOOK_SECRET STRIPE_WEBHOOK_SECRET_PREVIOUS; do
+    file=$(printf %s "$name" | tr '[:upper:]' '[:lower:]')
+    value=$(printenv "$name" || true)
+    if [ -n "$value" ] || [ ! -e "$secrets/$file" ]; then
+        store "$file" "$value"
+    fi
+done
 echo "wrote $secrets"

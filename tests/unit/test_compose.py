@@ -26,6 +26,7 @@ STEPS: Final = ("migrate", "topics")
 PROCESSES: Final = ("api", "relay", "consumer", "tasks", "scheduler")
 OURS: Final = (*STEPS, *PROCESSES)
 STRIPE_KEY: Final = "sk_test_of_a_test"
+WEBHOOK_SECRET: Final = "whsec_of_a_test"
 SECRET: Final = re.compile("PASSWORD|PASSWD|SECRET|TOKEN|KEY|DATABASE_URL|REDIS_URL|KAFKA_CONFIG")
 VARIABLE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -34,7 +35,8 @@ VARIABLE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 def secrets(tmp_path: Path) -> Path:
     """Return a folder of secrets, written as an operator does."""
     script = shutil.copy(ROOT / "deploy/docker/secrets.sh", tmp_path)
-    subprocess.run(["sh", script], env={**os.environ, "STRIPE_SECRET_KEY": STRIPE_KEY}, check=True)
+    given = {"STRIPE_SECRET_KEY": STRIPE_KEY, "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET}
+    subprocess.run(["sh", script], env={**os.environ, **given}, check=True)
     return tmp_path / "secrets"
 
 
@@ -91,6 +93,8 @@ def test_process_starts_with_these_settings(
         monkeypatch.setenv(variable, mounted.get(value, value))
     settings = load_settings(needs(name))
     assert settings.log_format == "json"
+    assert settings.stripe_webhook_secret == (WEBHOOK_SECRET if name == "api" else "")
+    assert settings.stripe_webhook_secret_previous == ""
     assert settings.stripe_secret_key == (STRIPE_KEY if name in {"api", "tasks"} else "")
 
 
