@@ -71,25 +71,16 @@ _WEBHOOKS = "/webhooks/"
 def _complete_operation(path: str, method: str, operation: dict[str, Any], dialect: Dialect) -> None:
     # What flask-smorest adds by itself are references to its own errors, which we never answer.
     described = {code: each for code, each in operation["responses"].items() if "$ref" not in each}
-    codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
     if not is_open(path):
         operation["security"] = [{"bearer": []}]
-        codes.append(ErrorCode.UNAUTHENTICATED)
-    if "{" in path or dialect is not NATIVE:
-        codes.append(ErrorCode.PAYMENT_NOT_FOUND)
-    if "requestBody" in operation:
-        codes.append(ErrorCode.PAYLOAD_TOO_LARGE)
-    is_command = not path.startswith(_WEBHOOKS)
-    if "requestBody" in operation and is_command:
-        codes.append(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
-    if method == "post" and is_command:
-        codes += [ErrorCode.FORBIDDEN, ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
+    is_command = method == "post" and not path.startswith(_WEBHOOKS)
+    codes = _shared_codes(path, operation, dialect, is_command=is_command)
     error = {"schema": {"$ref": f"#/components/schemas/{dialect.refusal_schema}"}}
     for code in codes:
         names = ", ".join(sorted(each.name for each in ErrorCode if each.status == code.status))
         described.setdefault(str(code.status), {"description": names, "content": {_JSON: error}})
     operation["responses"] = dict(sorted(described.items()))
-    if method == "post" and is_command:
+    if is_command:
         _complete_command(operation)
     for status, response in described.items():
         response.setdefault("headers", {})["X-Correlation-Id"] = _CORRELATION
@@ -97,6 +88,23 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
             response["headers"]["WWW-Authenticate"] = _CHALLENGE
         if status in _MAY_BE_RETRIED:
             response["headers"]["Retry-After"] = _RETRY_AFTER
+
+
+def _shared_codes(
+    path: str, operation: dict[str, Any], dialect: Dialect, *, is_command: bool
+) -> list[ErrorCode]:
+    codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
+    if "security" in operation:
+        codes.append(ErrorCode.UNAUTHENTICATED)
+    if "{" in path or dialect is not NATIVE:
+        codes.append(ErrorCode.PAYMENT_NOT_FOUND)
+    if "requestBody" in operation:
+        codes.append(ErrorCode.PAYLOAD_TOO_LARGE)
+        if not path.startswith(_WEBHOOKS):
+            codes.append(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+    if is_command:
+        codes += [ErrorCode.FORBIDDEN, ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
+    return codes
 
 
 def _complete_command(operation: dict[str, Any]) -> None:
