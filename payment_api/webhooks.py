@@ -109,7 +109,7 @@ def _parsed(raw: bytes) -> Webhook:
 def store(sessions: Sessions, webhook: Webhook, correlation_id: str | None) -> None:
     """Store a webhook unless it is stored already; of a type that means nothing to us only for the record."""
     inbox = plain(InboxMessage)
-    now = func.clock_timestamp()
+    now = func.now()  # one time for both columns
     row = {
         "source": SOURCE,
         "message_id": webhook.id,
