@@ -11,7 +11,7 @@ export STATE_DIR ?= .local
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.local ## the main job by itself: orders charged end to end, faults included, then an audit
+demo: $(VENV)/.local ## the main job by itself: payments of every kind end to end, faults included, then an audit
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m deploy.local.demo
 
 run: $(VENV)/.local ## keep the whole stack up in the foreground (PORT=5004, STATE_DIR=.local)

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from confluent_kafka import Message
 
-from deploy.local.ordering import Outcome, Outcomes, Verdict, read
+from deploy.local.ordering.outcomes import Outcome, Outcomes, Verdict, read
 
 HEADERS = {"ce_id": "event-1", "ce_subject": "payment-1", "ce_sequence": "3", "ce_causationid": "operation-1"}
 

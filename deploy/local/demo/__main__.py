@@ -1,6 +1,7 @@
 """Run the demo: `python -m deploy.local.demo`."""
 
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -18,19 +19,22 @@ from rich.markup import escape
 
 from deploy.local.client import RunningStack, StackFailed, running_stack
 from deploy.local.demo import report
-from deploy.local.demo.evidence import Database, Heard, StripeControl
+from deploy.local.demo.evidence import Database, Heard
 from deploy.local.demo.orders import Kind
 from deploy.local.demo.report import Evidence
-from deploy.local.demo.scenes import SCENES, NotInTime, Stage
+from deploy.local.demo.scenes import SCENES
 from deploy.local.demo.screen import Screen, make_console
-from deploy.local.ordering import Outcome, Outcomes, Payments, Verdict
+from deploy.local.demo.stage import NotInTime, Stage
+from deploy.local.demo.stripe_control import StripeControl
+from deploy.local.ordering.outcomes import Outcome, Outcomes, Verdict
+from deploy.local.ordering.payments import Payments
 from deploy.local.place import bring_home
 from deploy.local.processes import end_recorded
 from deploy.local.state import SUPERVISOR, StackIsLive, StateFolder
 
 # A charge that Stripe answered with a 500 counts as never made after two looks this far apart. Ten minutes
 # outside a demo.
-SETTINGS = {"VERIFY_ABSENCE_S": "2"}
+SETTINGS = {"VERIFY_ABSENCE_S": "2", "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}"}
 INTRODUCTION = """\
 [bold]The main job, end to end[/]: HTTP, PostgreSQL, Kafka, Celery, Stripe's SDK, PostgreSQL, Kafka.
 Each part is the real server; Stripe is a simulator. Then things go wrong, on purpose.
@@ -95,6 +99,7 @@ def perform(console: Console, state: StateFolder, began: float) -> tuple[Evidenc
                 database=database,
                 heard=heard,
                 screen=screen,
+                webhook_secret=SETTINGS["STRIPE_WEBHOOK_SECRET"],
             )
             kinds, is_complete = play(stage)
         payments = database.payments()
@@ -102,6 +107,7 @@ def perform(console: Console, state: StateFolder, began: float) -> tuple[Evidenc
         evidence = Evidence(
             kinds=kinds,
             charges=stripe.charges(),
+            refunds=stripe.refunds(),
             payments=payments,
             events=heard.rows(),
             messages=heard.messages(),
@@ -115,6 +121,8 @@ def play(stage: Stage) -> tuple[list[Kind], bool]:
     """Play scene after scene and wait for the last outcome; False when something has not come about."""
     kinds = []
     try:
+        # Without webhooks first: what recovery does by itself is to be seen.
+        stage.stripe.webhooks(None)
         for make_orders, act in SCENES:
             kinds.append(make_orders())
             stage.screen.begin(kinds[-1])

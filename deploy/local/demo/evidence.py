@@ -1,4 +1,4 @@
-"""Gather what the audit compares: Stripe's ledger by HTTP, our tables by SQL, events as they were heard."""
+"""Gather what the audit compares: our tables by SQL, events as they were heard, Stripe's objects as rows."""
 
 import threading
 from collections import Counter
@@ -6,23 +6,21 @@ from collections.abc import Iterable
 from typing import Any
 
 import psycopg
-import requests
 from psycopg.rows import class_row
 
-from deploy.local.demo.audit import ChargeRow, EventRow, PaymentRow
-from deploy.local.ordering import OUTCOMES, Outcome, Verdict
+from deploy.local.demo.rows import ChargeRow, EventRow, PaymentRow, RefundRow
+from deploy.local.ordering.outcomes import OUTCOMES, Outcome, Verdict
 
 TIMEOUT_S = 10
-PAGE = 500
 
 PAYMENTS = """
-    SELECT p.id::text AS payment_id, p.order_id, p.amount_minor, p.captured_minor, p.currency, p.status,
-           p.transaction_id, o.id::text AS operation_id, o.amount_minor AS operation_amount_minor,
-           o.state AS operation_state, o.doubt_since IS NOT NULL AS in_doubt,
-           coalesce(o.needs_review, false) AS needs_review,
+    SELECT p.id::text AS payment_id, p.order_id, p.amount_minor, p.captured_minor, p.refunded_minor,
+           p.currency, p.status, p.transaction_id, o.id::text AS operation_id, o.kind,
+           o.amount_minor AS operation_amount_minor, o.state AS operation_state, o.gateway_ref,
+           o.doubt_since IS NOT NULL AS in_doubt, coalesce(o.needs_review, false) AS needs_review,
            (SELECT count(*) FROM outbox WHERE aggregateid = p.id) AS undelivered
     FROM payment p LEFT JOIN operation o ON o.payment_id = p.id
-    ORDER BY p.id
+    ORDER BY p.id, o.id
 """
 OPEN = """
     SELECT (SELECT count(*) FROM operation WHERE finished_at IS NULL) + (SELECT count(*) FROM outbox)
@@ -41,7 +39,7 @@ DURATIONS = "SELECT id::text, extract(epoch FROM processed_at - created_at)::flo
 
 
 class Database:
-    """Reads our tables. Used by one thread."""
+    """Reads our tables; may be used by several threads."""
 
     def __init__(self, database_url: str) -> None:
         """Raises psycopg.OperationalError when the database does not answer."""
@@ -73,6 +71,19 @@ class Database:
         query = "SELECT status, count(*) FROM payment WHERE order_id = ANY(%s) GROUP BY status"
         return Counter(dict(self._connection.execute(query, [list(order_ids)]).fetchall()))
 
+    def doubtful(self, order_ids: Iterable[str]) -> int:
+        """How many of these orders have an operation whose outcome asking again cannot tell."""
+        query = """
+            SELECT count(*) FROM operation o JOIN payment p ON p.id = o.payment_id
+            WHERE p.order_id = ANY(%s) AND o.doubt_since IS NOT NULL
+        """
+        return self._count(query, [list(order_ids)])
+
+    def payment(self, order_id: str) -> tuple[str, str | None]:
+        """The status of an order's newest payment, and its PaymentIntent; "none" while it has no payment."""
+        query = "SELECT status, gateway_ref FROM payment WHERE order_id = %s ORDER BY id DESC LIMIT 1"
+        return self._connection.execute(query, [order_id]).fetchone() or ("none", None)
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
@@ -80,46 +91,6 @@ class Database:
     def _count(self, query: str, parameters: list[Any] | None = None) -> int:
         ((count,),) = self._connection.execute(query, parameters).fetchall()
         return int(count)
-
-
-class StripeControl:
-    """The simulator's control endpoints."""
-
-    def __init__(self, stripe_api_url: str) -> None:
-        """Nothing is sent yet."""
-        self._url = f"{stripe_api_url}/_control"
-
-    def fault(self, kind: str, order_id: str) -> None:
-        """Let the next request for this order go wrong."""
-        fault = {"kind": kind, "times": 1, "match": {"order_id": order_id}}
-        requests.post(f"{self._url}/faults", json=fault, timeout=TIMEOUT_S).raise_for_status()
-
-    def latency_ms(self, every_call_ms: float | None) -> None:
-        """Let every charge take this long from now on; None for no time at all."""
-        latency = {"p50_ms": every_call_ms, "p99_ms": every_call_ms}
-        requests.put(f"{self._url}/latency", json=latency, timeout=TIMEOUT_S).raise_for_status()
-
-    def charged(self, order_ids: Iterable[str]) -> int:
-        """How many successful charges there are for these orders."""
-        wanted = set(order_ids)
-        return sum(
-            charge["status"] == "succeeded" and charge["metadata"].get("order_id") in wanted
-            for charge in self._ledger()
-        )
-
-    def charges(self) -> list[ChargeRow]:
-        """Every charge ever made, declined ones too."""
-        return [_charge_row(charge) for charge in self._ledger()]
-
-    def _ledger(self) -> list[dict[str, Any]]:
-        ledger: list[dict[str, Any]] = []
-        while True:
-            after = {"starting_after": ledger[-1]["id"]} if ledger else {}
-            page = requests.get(f"{self._url}/ledger", {"limit": PAGE, **after}, timeout=TIMEOUT_S)
-            page.raise_for_status()
-            ledger += page.json()["data"]
-            if not page.json()["has_more"]:
-                return ledger
 
 
 class Heard:
@@ -149,7 +120,25 @@ class Heard:
         return [_event_row(outcome) for outcome, _ in self.messages()]
 
 
-def _charge_row(charge: dict[str, Any]) -> ChargeRow:
+def _event_row(outcome: Outcome) -> EventRow:
+    data = outcome.data
+    return EventRow(
+        event_id=outcome.event_id,
+        topic=outcome.topic,
+        payment_id=outcome.payment_id,
+        operation_id=outcome.operation_id,
+        refund_id=data.get("refundId"),
+        order_id=data["orderId"],
+        status=data.get("status"),
+        amount=data["amount"],
+        amount_minor=data["amountMinor"],
+        currency=data["currency"],
+        transaction_id=data.get("transactionId"),
+    )
+
+
+def charge_row(charge: dict[str, Any]) -> ChargeRow:
+    """A charge as Stripe shows it, as the audit compares it."""
     metadata = charge["metadata"]
     return ChargeRow(
         charge_id=charge["id"],
@@ -163,17 +152,14 @@ def _charge_row(charge: dict[str, Any]) -> ChargeRow:
     )
 
 
-def _event_row(outcome: Outcome) -> EventRow:
-    data = outcome.data
-    return EventRow(
-        event_id=outcome.event_id,
-        topic=outcome.topic,
-        payment_id=outcome.payment_id,
-        operation_id=outcome.operation_id,
-        order_id=data["orderId"],
-        status=data["status"],
-        amount=data["amount"],
-        amount_minor=data["amountMinor"],
-        currency=data["currency"],
-        transaction_id=data.get("transactionId"),
+def refund_row(refund: dict[str, Any]) -> RefundRow:
+    """A refund as Stripe shows it, as the audit compares it."""
+    return RefundRow(
+        refund_id=refund["id"],
+        charge_id=refund["charge"],
+        operation_id=refund["metadata"].get("operation_id"),
+        status=refund["status"],
+        amount=refund["amount"],
+        currency=refund["currency"],
+        is_release=refund["destination_details"]["card"]["type"] == "reversal",
     )

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from deploy.local.demo.audit import OrderRow
-from deploy.local.ordering import Answer, Order
+from deploy.local.demo.rows import OrderRow
+from deploy.local.ordering.payments import Answer, Order
 from shared.money import Money
 
 DUPLICATES = 50
@@ -19,8 +19,17 @@ class Case:
     order: Order
     label: str
     expected: str = "succeeded"
+    captured: Decimal | None = None  # what must be taken; None: all of it, or nothing if it must not succeed
+    refunded: Decimal = Decimal(0)
+    events: tuple[str, ...] = ()  # the topics of what must be announced; (): just the expected end
     fault: str | None = None  # what the simulator does to its first request
     answers: list[Answer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Fill in what most orders have."""
+        self.events = tuple(sorted(self.events or (f"payment-{self.expected}",)))
+        if self.captured is None:
+            self.captured = self.order.amount if self.expected == "succeeded" else Decimal(0)
 
     @property
     def money(self) -> Money:
@@ -29,11 +38,18 @@ class Case:
 
     def row(self) -> OrderRow:
         """The order as the audit compares it."""
+
+        def minor(amount: Decimal) -> int:
+            return Money.from_decimal(amount, self.order.currency).amount_minor
+
         return OrderRow(
             order_id=self.order.order_id,
             amount_minor=self.money.amount_minor,
+            captured_minor=minor(self.captured or Decimal(0)),
+            refunded_minor=minor(self.refunded),
             currency=self.order.currency,
             expected=self.expected,
+            events=self.events,
             answered=frozenset(answer.payment_id for answer in self.answers),
         )
 
@@ -151,6 +167,13 @@ def killed_broker() -> Kind:
     about = "kill -9, its memory is lost: orders are taken, events wait in the outbox"
     cases = [_case("Kafka is down", f"{71 + n}.00", "GBP") for n in range(3)]
     return Kind(title="Broker killed", about=about, cases=[*cases, _declined_in_between("74.66")])
+
+
+def outage() -> Kind:
+    """Orders that are sent while Stripe answers 500 to everything."""
+    about = "500 to everything, and each 500 spoils its key: the backlog drains by itself afterwards"
+    cases = [_case("Stripe is down", f"{81 + n}.00") for n in range(6)]
+    return Kind(title="Stripe down", about=about, cases=cases)
 
 
 def _declined_in_between(amount: str) -> Case:

@@ -12,13 +12,25 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from deploy.local.demo.audit import ChargeRow, EventRow, Finding, PaymentRow, audit, audit_orders
+from deploy.local.demo.against_stripe import PAID
+from deploy.local.demo.audit import audit, audit_orders
 from deploy.local.demo.orders import Case, Kind
-from deploy.local.ordering import Outcome, Verdict
+from deploy.local.demo.rows import ChargeRow, EventRow, Finding, PaymentRow, RefundRow
+from deploy.local.ordering.outcomes import Outcome, Verdict
 
 TIMEOUT_S = 10
+WEBHOOK_ACTOR = "stripe webhook"
 KINDS = ("unaccounted", "open")
-COLOURS = {"succeeded": "green", "failed": "red", "pending": "dim", "processing": "yellow"}
+COLOURS = {
+    "succeeded": "green",
+    "refunded": "green",
+    "partially_refunded": "green",
+    "failed": "red",
+    "pending": "dim",
+    "processing": "yellow",
+}
+# Where the column is too narrow for the topic's own name.
+HEARD_AS = {"payment-action-required": "must act", "refund-succeeded": "refunded"}
 ARROW = " [dim]→[/] "
 # What the history calls it, and how it reads between two statuses; None: the entry's own reason.
 NOTES = {
@@ -26,6 +38,13 @@ NOTES = {
     "outcome in doubt": "in doubt",
     "charge found at the gateway": "found at Stripe",
     "charge verified absent": "verified absent, new key",
+    "capture requested": "capture",
+    "cancel requested": "cancel",
+    "refund requested": "refund",
+    # That they were sent goes without saying: the outcome follows.
+    "capture sent": "",
+    "cancel sent": "",
+    "refund sent": "",
 }
 REASONS = {
     "the answer was lost": "answer lost",
@@ -41,6 +60,7 @@ class Evidence:
 
     kinds: Sequence[Kind]
     charges: Sequence[ChargeRow]
+    refunds: Sequence[RefundRow]
     payments: Sequence[PaymentRow]
     events: Sequence[EventRow]
     messages: Sequence[tuple[Outcome, Verdict]]
@@ -64,8 +84,8 @@ def show(console: Console, evidence: Evidence, took_s: float) -> bool:
         console.print()
         console.print(_table(kind, evidence))
     orders = [case.row() for kind in evidence.kinds for case in kind.cases]
-    findings = audit(evidence.charges, evidence.payments, evidence.events)
-    findings += audit_orders(orders, evidence.payments)
+    findings = audit(evidence.charges, evidence.refunds, evidence.payments, evidence.events)
+    findings += audit_orders(orders, evidence.payments, evidence.events)
     console.print()
     console.print(_verdict(evidence, findings))
     console.print(_summary(evidence, findings, len(orders), took_s))
@@ -79,8 +99,8 @@ def _table(kind: Kind, evidence: Evidence) -> Table:
     table.add_column("amount", justify="right", width=14)
     table.add_column("order", width=24)
     table.add_column("HTTP", width=7)
-    table.add_column("timeline", width=33)
-    table.add_column("on Kafka", width=12)
+    table.add_column("timeline", width=32)
+    table.add_column("on Kafka", width=13)
     table.add_column("sec", justify="right", width=5)
     for case in kind.cases:
         table.add_row(*_row(case, evidence))
@@ -109,10 +129,12 @@ def _step(entry: dict[str, Any]) -> str:
     if status := entry["to"]:
         # The first attempt goes without saying.
         tries = f" [dim](try {detail['attempt']})[/]" if detail.get("attempt", 1) > 1 else ""
-        return f"[{COLOURS.get(status, 'magenta')}]{status}[/]{tries}"
+        told = " [dim](by webhook)[/]" if entry["actor"] == WEBHOOK_ACTOR else ""
+        return f"[{COLOURS.get(status, 'magenta')}]{status.replace('_', ' ')}[/]{tries}{told}"
     reason = detail.get("reason", "").rpartition(": ")[2]
-    words = NOTES.get(entry["event"], entry["event"]) or REASONS.get(reason, reason)
-    return f"[magenta]{escape(words)}[/]"
+    words = NOTES.get(entry["event"], entry["event"])
+    words = REASONS.get(reason, reason) if words is None else words
+    return f"[magenta]{escape(words)}[/]" if words else ""
 
 
 def _events(payment_id: str, messages: Sequence[tuple[Outcome, Verdict]]) -> str:
@@ -120,7 +142,7 @@ def _events(payment_id: str, messages: Sequence[tuple[Outcome, Verdict]]) -> str
     times = Counter(outcome.event_id for outcome in ours)
     lines = []
     for event_id, outcome in {outcome.event_id: outcome for outcome in ours}.items():
-        word = outcome.topic.removeprefix("payment-")
+        word = HEARD_AS.get(outcome.topic, outcome.topic.removeprefix("payment-"))
         again = f" x{times[event_id]}" if times[event_id] > 1 else ""
         lines.append(f"[{COLOURS.get(word, 'magenta')}]{word}[/] [dim]#{outcome.sequence}{again}[/]")
     return "\n".join(lines) or "[red]nothing[/]"
@@ -133,7 +155,7 @@ def _verdict(evidence: Evidence, findings: Sequence[Finding]) -> Panel:
         name = names.get(each.subject, "not an order of this demo")
         parts.append(f"[red]{each.kind}[/] {name} [dim]{each.subject}[/]: {escape(each.says)}")
     if not findings:
-        parts.append("Joined row by row on payment id and operation id: every row has its counterparts.")
+        parts.append("Joined row by row on payment, operation and refund id: every row has its counterparts.")
     colour = "red" if findings else "green"
     return Panel(Group(*parts), title="[bold]Audit[/]", title_align="left", border_style=colour)
 
@@ -150,10 +172,13 @@ def _names(kinds: Sequence[Kind]) -> dict[str, str]:
 
 def _summary(evidence: Evidence, findings: Sequence[Finding], order_count: int, took_s: float) -> str:
     statuses = Counter({row.payment_id: row.status for row in evidence.payments}.values())
+    charged = sum(statuses[each] for each in PAID)
+    back = statuses["refunded"] + statuses["partially_refunded"]
     wrong = {kind: len({each.subject for each in findings if each.kind == kind}) for kind in KINDS}
     return (
         f"[bold {'red' if findings else 'green'}]"
-        f"{order_count} orders, {statuses['succeeded']} charged, {statuses['failed']} failed, "
+        f"{order_count} orders, {charged} charged ({back} of them refunded in part), "
+        f"{statuses['cancelled']} cancelled, {statuses['failed']} failed, "
         f"{wrong['unaccounted']} unaccounted, {wrong['open']} open[/] in {took_s:.1f} s"
     )
 
@@ -161,11 +186,16 @@ def _summary(evidence: Evidence, findings: Sequence[Finding], order_count: int, 
 def _sources(evidence: Evidence) -> Table:
     """How much each side has; the comparison itself is by row."""
     charges = Counter(charge.status for charge in evidence.charges)
+    released = sum(refund.is_release for refund in evidence.refunds)
     payments = {row.payment_id for row in evidence.payments}
     operations = {row.operation_id for row in evidence.payments} - {None}
     events = {event.event_id for event in evidence.events}
     table = Table.grid(padding=(0, 2))
-    table.add_row("Stripe's ledger", f"{charges['succeeded']} charges, {charges['failed']} declined attempts")
+    table.add_row(
+        "Stripe's ledger",
+        f"{charges['succeeded']} charges and holds, {charges['failed']} declined attempts, "
+        f"{len(evidence.refunds) - released} refunds, {released} releases",
+    )
     table.add_row("our database", f"{len(payments)} payments, {len(operations)} operations")
     repeats = len(evidence.events) - len(events)
     table.add_row(

@@ -1,74 +1,15 @@
 """What the demo does to the stack while orders are on their way, scene by scene."""
 
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import redis
 
-from deploy.local.client import RunningStack
-from deploy.local.demo import orders
-from deploy.local.demo.evidence import Database, Heard, StripeControl
-from deploy.local.demo.orders import Case, Kind
-from deploy.local.demo.screen import Screen
-from deploy.local.ordering import Payments
+from deploy.local.demo import life, orders
+from deploy.local.demo.orders import Kind
+from deploy.local.demo.stage import Stage
 from payment_worker.queues import PAYMENTS_QUEUE
 
-POLL_S = 0.03
-SCENE_TIMEOUT_S = 30.0
 SLOW_CHARGE_MS = 2_000.0  # long enough to kill somebody in the middle of it
-SENDERS_MAX = 50
-
-
-class NotInTime(Exception):
-    """Something that must come about has not; the message says what."""
-
-
-@dataclass(kw_only=True)
-class Stage:
-    """The running stack, and a hand on each of its sides."""
-
-    stack: RunningStack
-    payments: Payments
-    stripe: StripeControl
-    database: Database
-    heard: Heard
-    screen: Screen
-    dead_worker: int = 0
-    left_behind: list[str] = field(default_factory=list)  # orders whose claims the dead worker held
-
-    def send(self, cases: Iterable[Case], *, wait: bool = False, times: int = 1) -> None:
-        """Send orders at once, each `times` times, and keep the answers. Raises RequestException."""
-        requests = [case for case in cases for _ in range(times)]
-        pool = ThreadPoolExecutor(min(len(requests), SENDERS_MAX))
-        try:
-            answers = pool.map(lambda case: self.payments.send(case.order, wait=wait), requests)
-            for case, answer in zip(requests, answers, strict=True):
-                case.answers.append(answer)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for no answer
-
-    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = SCENE_TIMEOUT_S) -> None:
-        """Wait until `condition` holds. Raises NotInTime, saying `what` has not come about."""
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > deadline:
-                message = f"not after {timeout_s:.0f} s: {what}"
-                raise NotInTime(message)
-            time.sleep(POLL_S)
-
-    def is_settled(self) -> bool:
-        """Whether every operation has its outcome and every announced outcome was heard."""
-        return self.database.open_count() == 0 and self.all_heard()
-
-    def is_quiet(self) -> bool:
-        """Whether everything announced so far was heard, and nothing can be announced for a second."""
-        return self.database.busy_count(self.left_behind) == 0 and self.all_heard()
-
-    def all_heard(self) -> bool:
-        """Whether the ordering domain has read every outcome event ever written."""
-        return self.database.announced() <= self.heard.ids()
 
 
 def wait_for_answers(stage: Stage, kind: Kind) -> None:
@@ -148,6 +89,22 @@ def kill_broker(stage: Stage, kind: Kind) -> None:
     stage.screen.say(f"the broker is back as pid {pid}, empty; the relay carries on from the outbox")
 
 
+def break_stripe(stage: Stage, kind: Kind) -> None:
+    """Let Stripe answer 500 to every command, until each order's key can only ever replay its 500."""
+    ids = [case.order.order_id for case in kind.cases]
+    stage.stripe.outage("error_before")
+    try:
+        stage.send(kind.cases)
+        stage.screen.say(f"Stripe answers 500 to everything; {len(ids)} more orders are accepted")
+        stage.until(lambda: stage.database.doubtful(ids) == len(ids), "every order's key is spoiled")
+    finally:
+        stage.stripe.end_outage()
+    stage.screen.say(
+        "Stripe is well again, but replays its 500s: "
+        "what two looks do not find there is charged under a new key"
+    )
+
+
 SCENES: tuple[tuple[Callable[[], Kind], Callable[[Stage, Kind], None]], ...] = (
     (orders.charged, wait_for_answers),
     (orders.declined_by_amount, wait_for_answers),
@@ -157,4 +114,6 @@ SCENES: tuple[tuple[Callable[[], Kind], Callable[[Stage, Kind], None]], ...] = (
     (orders.killed_worker, kill_worker),
     (orders.flushed_valkey, flush_valkey),
     (orders.killed_broker, kill_broker),
+    (life.whole_life, life.live),
+    (orders.outage, break_stripe),
 )

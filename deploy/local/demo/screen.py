@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.local.demo.orders import Kind
-from deploy.local.ordering import Outcome, Verdict
+from deploy.local.ordering.outcomes import Outcome, Verdict
 
 WIDTH = 100  # of the tables, where the terminal has it; of everything, where there is no terminal
 
@@ -34,7 +34,7 @@ class Screen:
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}", style="bold"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total} outcomes heard on Kafka", style="dim"),
+            TextColumn("{task.completed}/{task.total} events heard on Kafka", style="dim"),
             TimeElapsedColumn(),
             console=console,
         )
@@ -57,7 +57,9 @@ class Screen:
     def begin(self, kind: Kind) -> None:
         """Show a bar for a kind of orders."""
         with self._guard:
-            bar = self._progress.add_task(f"{kind.title:<19}", total=len(kind.cases))
+            bar = self._progress.add_task(
+                f"{kind.title:<19}", total=sum(len(case.events) for case in kind.cases)
+            )
             self._bars |= {case.order.order_id: bar for case in kind.cases}
 
     def heard(self, outcome: Outcome, verdict: Verdict) -> None:
