@@ -1,43 +1,42 @@
-"""Account for every order of a benchmark, row by row: answer, our rows, gateway charge and event."""
+"""Account for every order of a benchmark, by row: answers, our rows, charges, refunds and events."""
 
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
-import psycopg
-
-from tests.load.arrivals import Arrival
-from tests.load.outcomes import Outcomes
+from deploy.local.demo.audit import audit
+from deploy.local.demo.evidence import Database, charge_row, refund_row
+from deploy.local.demo.rows import EventRow, PaymentRow
+from tests.load.arrivals import ACCEPTED, Arrival
+from tests.load.outcomes import Outcomes, Seen
+from tests.load.scenarios import COURSES
 from tests.simulator import Simulator
 
-ACCEPTED = {200, 202}
-
-_QUERY = """
-    SELECT p.order_id, p.id::text, p.status, p.amount_minor, p.transaction_id, o.id::text, o.state
-    FROM payment p LEFT JOIN operation o ON o.payment_id = p.id
-"""
+AMOUNT_MINOR = 15000
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Our rows by order, and the gateway's charges by operation."""
+    """Our rows by order, one for each operation, and whose rows anything contradicts."""
 
-    rows: dict[str, list[tuple[Any, ...]]]
-    charges: dict[str, list[dict[str, Any]]]
-    key_of_order: dict[str, str]  # the idempotency key at the gateway
+    rows: dict[str, list[PaymentRow]]
+    wrong: set[str]  # payment ids, and what at the gateway or on Kafka belongs to no payment
+    strangers: int  # how many of them are no payment of an order here
 
 
-def gather(database_url: str, simulator: Simulator) -> Books:
-    """Read our tables and the simulator's ledger."""
-    rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-    with psycopg.connect(database_url) as connection:
-        for order_id, *rest in connection.execute(_QUERY):
-            rows[order_id].append(tuple(rest))
-    charges: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for charge in simulator.charges():
-        charges[charge["metadata"]["operation_id"]].append(charge)
-    return Books(rows, charges, {order: found[0][4] for order, found in rows.items()})
+def gather(database_url: str, simulator: Simulator, outcomes: Outcomes) -> Books:
+    """Join our tables, the simulator's ledger and everything heard, in each direction."""
+    with closing(Database(database_url)) as database:
+        payments = database.payments()
+    charges = [charge_row(each) for each in simulator.charges()]
+    refunds = [refund_row(each) for each in simulator.refunds()]
+    events = [_event(seen) for heard in outcomes.by_order.values() for seen in heard]
+    wrong = {finding.subject for finding in audit(charges, refunds, payments, events)}
+    rows: dict[str, list[PaymentRow]] = defaultdict(list)
+    for row in payments:
+        rows[str(row.order_id)].append(row)
+    return Books(rows, wrong, len(wrong - {row.payment_id for row in payments}))
 
 
 def unaccounted(arrivals: Iterable[Arrival], books: Books, outcomes: Outcomes) -> list[str]:
@@ -52,16 +51,30 @@ def _accounted(arrival: Arrival, books: Books, outcomes: Outcomes) -> bool:
     rows = books.rows.get(arrival.order_id, [])
     if not rows and arrival.status not in ACCEPTED:
         return True
-    if len(rows) != 1:
+    if len({row.payment_id for row in rows}) != 1 or rows[0].payment_id in books.wrong:
         return False
-    payment_id, status, amount_minor, transaction_id, operation_id, state = rows[0]
-    events = outcomes.by_order.get(arrival.order_id, [])
-    charged = [each for each in books.charges.get(operation_id, []) if each["status"] == "succeeded"]
+    payment, course = rows[0], COURSES[arrival.scenario]
+    heard = {seen.event_id: seen.topic for seen in outcomes.by_order.get(arrival.order_id, [])}
     return (
-        (status, state) == ("succeeded", "succeeded")
-        and [each["id"] for each in charged] == [transaction_id]
-        and charged[0]["amount_captured"] == amount_minor
-        and {(each.topic, each.payment_id) for each in events} == {("payment-succeeded", payment_id)}
-        and len({each.event_id for each in events}) == 1
-        and events[0].value["amountMinor"] == amount_minor
+        payment.amount_minor == AMOUNT_MINOR
+        and payment.status == course.status
+        and (payment.captured_minor, payment.refunded_minor) == (course.captured_minor, course.refunded_minor)
+        and tuple(sorted(heard.values())) == course.topics
+    )
+
+
+def _event(seen: Seen) -> EventRow:
+    value = seen.value
+    return EventRow(
+        event_id=seen.event_id,
+        topic=seen.topic,
+        payment_id=seen.payment_id,
+        operation_id=seen.operation_id,
+        refund_id=value.get("refundId"),
+        order_id=seen.order_id,
+        status=value.get("status"),
+        amount=value["amount"],
+        amount_minor=value["amountMinor"],
+        currency=value["currency"],
+        transaction_id=value.get("transactionId"),
     )

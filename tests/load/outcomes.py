@@ -14,7 +14,10 @@ from confluent_kafka import Consumer, TopicPartition
 from payment_worker.consuming import take
 from shared.documents import parse_json
 
-TOPICS = ("payment-succeeded", "payment-failed")
+TOPICS = (
+    *("payment-authorized", "payment-succeeded", "payment-failed", "payment-cancelled"),
+    *("refund-succeeded", "refund-failed"),
+)
 ASSIGNED_TIMEOUT_S = 20
 
 
@@ -25,6 +28,7 @@ class Seen:
     order_id: str
     payment_id: str
     event_id: str
+    operation_id: str
     topic: str
     at: float
     value: dict[str, Any]
@@ -36,16 +40,20 @@ class Outcomes:
     def __init__(self, arriving: "Queue[list[Seen]]") -> None:
         self._arriving = arriving
         self.by_order: dict[str, list[Seen]] = {}
+        self.first_at: dict[tuple[str, str], float] = {}  # by order and topic, seconds on the monotonic clock
 
-    def collect(self) -> None:
-        """Take over everything that the consumer has seen so far."""
+    def collect(self) -> list[Seen]:
+        """Take over everything that the consumer has seen so far; return what is new."""
+        new: list[Seen] = []
         while True:
             try:
-                batch = self._arriving.get_nowait()
+                new += self._arriving.get_nowait()
             except queue.Empty:
-                return
-            for seen in batch:
-                self.by_order.setdefault(seen.order_id, []).append(seen)
+                break
+        for seen in new:
+            self.by_order.setdefault(seen.order_id, []).append(seen)
+            self.first_at.setdefault((seen.order_id, seen.topic), seen.at)
+        return new
 
 
 @contextmanager
@@ -90,5 +98,5 @@ def _watch(bootstrap_servers: str, arriving: "Queue[list[Seen]]") -> None:
 def _seen(message: Any, at: float) -> Seen:
     value = parse_json(message.value())
     headers = dict(message.headers())
-    event_id = headers["ce_id"].decode()
-    return Seen(value["orderId"], value["paymentId"], event_id, message.topic(), at, value)
+    event_id, operation_id = headers["ce_id"].decode(), headers["ce_causationid"].decode()
+    return Seen(value["orderId"], value["paymentId"], event_id, operation_id, message.topic(), at, value)
