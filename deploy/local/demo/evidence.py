@@ -79,6 +79,17 @@ class Database:
         """
         return self._count(query, [list(order_ids)])
 
+    def left_alone_s(self, order_id: str) -> float:
+        """Seconds until recovery asks Stripe how an order's open charge stands; 0 while it is just asking."""
+        query = """
+            SELECT extract(epoch FROM min(o.next_attempt_at) - clock_timestamp())::float8
+            FROM operation o JOIN payment p ON p.id = o.payment_id
+            WHERE p.order_id = %s AND o.state = 'requires_action' AND o.dispatch_count = 0
+              AND o.lease_until IS NULL
+        """
+        ((seconds,),) = self._connection.execute(query, [order_id]).fetchall()
+        return float(seconds or 0)
+
     def payment(self, order_id: str) -> tuple[str, str | None]:
         """The status of an order's newest payment, and its PaymentIntent; "none" while it has no payment."""
         query = "SELECT status, gateway_ref FROM payment WHERE order_id = %s ORDER BY id DESC LIMIT 1"

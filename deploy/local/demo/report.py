@@ -138,7 +138,8 @@ def _step(entry: dict[str, Any]) -> str:
 
 
 def _events(payment_id: str, messages: Sequence[tuple[Outcome, Verdict]]) -> str:
-    ours = [outcome for outcome, _ in messages if outcome.payment_id == payment_id]
+    # In the payment's order: one topic may be read before another.
+    ours = sorted((each for each, _ in messages if each.payment_id == payment_id), key=lambda e: e.sequence)
     times = Counter(outcome.event_id for outcome in ours)
     lines = []
     for event_id, outcome in {outcome.event_id: outcome for outcome in ours}.items():
@@ -177,7 +178,7 @@ def _summary(evidence: Evidence, findings: Sequence[Finding], order_count: int, 
     wrong = {kind: len({each.subject for each in findings if each.kind == kind}) for kind in KINDS}
     return (
         f"[bold {'red' if findings else 'green'}]"
-        f"{order_count} orders, {charged} charged ({back} of them refunded in part), "
+        f"{order_count} orders: {charged} charged, {back} with refunds, "
         f"{statuses['cancelled']} cancelled, {statuses['failed']} failed, "
         f"{wrong['unaccounted']} unaccounted, {wrong['open']} open[/] in {took_s:.1f} s"
     )

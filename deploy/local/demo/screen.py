@@ -63,8 +63,8 @@ class Screen:
             self._bars |= {case.order.order_id: bar for case in kind.cases}
 
     def heard(self, outcome: Outcome, verdict: Verdict) -> None:
-        """Fill the order's bar a step for an outcome that is new."""
+        """Fill the order's bar a step for an event that was not heard before."""
         with self._guard:
             bar = self._bars.get(outcome.data["orderId"])
-        if bar is not None and verdict == "new":
+        if bar is not None and verdict != "repeat":
             self._progress.advance(bar)
