@@ -122,10 +122,10 @@ class StripeGateway:
         created = {"created": {"gte": int(since.timestamp())}, "limit": PAGE}
         if kinds & PRIMARY:
             for document in self._list(INTENTS, **created, expand=["data.latest_charge"]):
-                _match(found, document, intent_outcome(document, answers_us=True))
+                _match(found, document, lambda intent: intent_outcome(intent, answers_us=True))
         if OperationKind.REFUND in kinds:
             for document in self._list(REFUNDS, **created):
-                _match(found, document, refund_outcome(document))
+                _match(found, document, refund_outcome)
         for number, each in enumerate(sought):
             if each.kind in {OperationKind.CAPTURE, OperationKind.CANCEL}:
                 if number:
@@ -180,10 +180,13 @@ def _operation(key: str) -> str:
     return key.partition(":")[0]
 
 
-def _match(found: dict[str, list[Outcome]], document: dict[str, Any], outcome: Outcome) -> None:
+def _match(
+    found: dict[str, list[Outcome]], document: dict[str, Any], read: Callable[[dict[str, Any]], Outcome]
+) -> None:
+    """Read what is sought and nothing else: others in the account may do what we cannot make sense of."""
     operation_id = (document.get("metadata") or {}).get("operation_id")
     if operation_id in found:
-        found[operation_id].append(outcome)
+        found[operation_id].append(read(document))
 
 
 def _outcome_of(error: stripe.StripeError) -> Outcome:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 import pytest
+import stripe
 
 from payment_worker.breaker import LAST_PAUSE_S, SPREAD
 from shared.gateways import Authorized, Cancelled, GatewayUnavailable, Refunded, Succeeded, Unknown
@@ -209,6 +210,29 @@ def test_one_that_cannot_be_looked_up_keeps_no_other_in_doubt(bench: Bench) -> N
     assert_done_once(bench, other)
     assert bench.operation(lost.id).absent_since is None
     assert bench.operation(lost.id).doubt_since is not None
+
+
+@pytest.mark.parametrize("kind", [OperationKind.CHARGE, OperationKind.REFUND])
+def test_what_other_systems_do_in_the_account_is_not_read(bench: Bench, kind: OperationKind) -> None:
+    """A look passes over others' charges and refunds, also in a currency that we do not know."""
+    url = bench.settings.stripe_api_url
+    account = stripe.StripeClient(bench.settings.stripe_secret_key, base_addresses={"api": url})
+    others = account.v1.payment_intents.create(
+        {"amount": 500, "currency": "bgn", "confirm": True, "payment_method": "pm_card_visa"}
+        | {"payment_method_types": ["card"]}  # type: ignore[arg-type]
+    )
+    account.v1.refunds.create({"payment_intent": others.id})
+    if kind is OperationKind.REFUND:
+        step = ask(bench, kind)
+        poison(bench, step, "error_after")
+        assert bench.verify() == 1
+        assert_done_once(bench, step)
+        return
+    operation_id = bench.order(WHOLE_MINOR)
+    bench.attempt(operation_id, fault="error_after")
+    assert isinstance(bench.attempt(operation_id), Unknown)
+    assert bench.verify() == 1
+    assert bench.payment(operation_id).status is Status.SUCCEEDED
 
 
 def test_a_second_refund_is_counted_and_shown(bench: Bench) -> None:
