@@ -26,7 +26,7 @@ from payment_worker.metrics import (
 from payment_worker.requests import request_of
 from shared import lifecycle
 from shared.database import Sessions, alone, is_database_down
-from shared.gateways import TERMINAL, Gateway, Outcome
+from shared.gateways import TERMINAL, Failed, Gateway, Outcome, Transient
 from shared.models import Operation, Payment
 from shared.payments import PRIMARY, OperationKind, OperationState, Status
 from shared.rows import Writes
@@ -40,6 +40,7 @@ KEY_LIFETIME = timedelta(hours=23)
 # A crash loop, or an outcome that never comes, ends here and becomes an operator's.
 MAX_ATTEMPTS = 200
 ACTOR = "worker"
+CALLED_OFF = Failed(error_code="CANCELED", message="The payment was cancelled", reason="canceled")
 RECORD_FOR_S = 10.0
 RECORD_AGAIN_S = 0.5
 
@@ -160,6 +161,8 @@ class Worker:
             if operation.attempt != claim.attempt and not isinstance(outcome, TERMINAL):
                 log.info("an outcome of an overtaken attempt is dropped")
                 return
+            if isinstance(outcome, Transient) and _is_first(claim, operation):
+                operation.first_sent_at = None
             record_locked(session, payment, operation, outcome, at, abandon_after=self.abandon_after)
 
     def _claim(self, connection: Connection, operation_id: uuid.UUID, expected_attempt: int) -> Claim | None:
@@ -200,8 +203,15 @@ class Worker:
     def _is_hopeless(
         self, writes: Writes, payment: Payment, cause: lifecycle.Cause, known_ref: str | None
     ) -> bool:
-        """Hand over an operation that another attempt cannot help: to an operator, or to the verification."""
+        """End what was cancelled and never sent; hand over what another attempt cannot help.
+
+        To an operator, or to the verification.
+        """
         operation, at = cause.operation, cause.at
+        is_new = operation.first_sent_at is None and not known_ref
+        if is_new and operation.kind in PRIMARY and payment.cancel_requested_at:
+            outcomes.record(writes, payment, operation, CALLED_OFF, at)
+            return True
         # A multiple: an operator who has it tried again lets as many attempts follow.
         if not known_ref and operation.attempt and operation.attempt % MAX_ATTEMPTS == 0:
             escalate(writes, payment, cause, f"no outcome after {MAX_ATTEMPTS} attempts")
@@ -222,6 +232,14 @@ class Worker:
             if operation.kind in PRIMARY:
                 payment.is_simulated = self.gateway.simulated
         operation.first_sent_at = operation.first_sent_at or at
+
+
+def _is_first(claim: Claim, operation: Operation) -> bool:
+    """Whether nothing of a charge or hold was sent before this attempt, under its key or an earlier one.
+
+    Then there is certainly nothing at the gateway if this attempt has left nothing there either.
+    """
+    return operation.kind in PRIMARY and not claim.known_ref and operation.first_sent_at == claim.at
 
 
 def _claimable(operation: Operation, expected_attempt: int, at: datetime) -> bool:

@@ -197,7 +197,8 @@ class Operation(Table):
     attempt: Mapped[int] = mapped_column(default=0)  # claims so far; the newest claim's number
     key_number: Mapped[int] = mapped_column(default=1)  # rises after a verified absence at the gateway
     request: Mapped[dict[str, Any] | None]  # the gateway's parameters, frozen at the first claim
-    first_sent_at: Mapped[datetime | None]  # of the present key; the gateway forgets keys after a day
+    # Of the present key, which the gateway forgets after a day. None: nothing of it can be at the gateway.
+    first_sent_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]  # when recovery dispatches it again
     dispatch_count: Mapped[int] = mapped_column(default=0)  # dispatches by recovery since the last claim
