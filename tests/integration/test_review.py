@@ -214,7 +214,7 @@ def test_another_amount_than_asked_stays_a_persons(bench: Bench) -> None:
     """Adopting says again what is wrong: money was taken, but not what is owed."""
     operation_id = given_up_charge(bench, "connection_reset")
     request = {**(bench.operation(operation_id).request or {}), "amount": PART_MINOR}
-    bench.gateway.inner.send(OperationKind.CHARGE, request, "another key")
+    bench.gateway.inner.send(OperationKind.CHARGE, request, f"other than {operation_id}")
     status, said = resolve(operation_id, "adopt")
     assert (status, "still needs review" in said) == (1, True)
     (case,) = listed()

@@ -435,8 +435,11 @@ def test_another_amount_than_asked_is_an_operators(bench: Bench) -> None:
     bench.attempt(operation_id, fault="rate_limit")
     claim = bench.claim(operation_id, 1)
     outcome = bench.gateway.inner.send(
-        OperationKind.CHARGE, {**(claim.operation.request or {}), "amount": 2600}, "another key"
+        OperationKind.CHARGE,
+        {**(claim.operation.request or {}), "amount": 2600},
+        f"other than {operation_id}",
     )
+    assert isinstance(outcome, Succeeded)
     bench.worker.record(claim, outcome)
     assert bench.operation(operation_id).needs_review
     assert bench.payment(operation_id).status is Status.PROCESSING
