@@ -33,7 +33,7 @@ class ErrorCode(Enum):
         "The gateway or the card's issuer said no; the message says why",
         False,
     )
-    FORBIDDEN = (403, "The caller's role does not allow this; the message names the field", False)
+    FORBIDDEN = (403, "The caller's role does not allow this; the message says what", False)
     BAD_WEBHOOK_SIGNATURE = (400, "The webhook is not signed with our secret, or not at this time", False)
     NOT_FOUND = (404, "There is no such route", False)
     CUSTOMER_NOT_FOUND = (404, "There is no such customer that the caller may see", False)

@@ -120,6 +120,7 @@ def post_refund(body: dict[str, Any]) -> flask.Response:
     """Give back all that is left of a payment, or a part; several parts add up."""
     wanted = preference(WAIT_S)
     payment = access.find_payment_by_intent(body["paymentIntentId"])
+    access.check_acts_for_the_shop()
     idempotent = idempotent_request()
     command = RefundPayment(
         amount_minor=body["amount"],
