@@ -192,13 +192,16 @@ def answer(
     *,
     replayed: bool = False,
     applied: str | None = None,
+    poll: str | None = None,
 ) -> flask.Response:
-    """A response with what it says of the request's Idempotency-Key and Prefer headers."""
+    """A response, what it says of the request's Idempotency-Key and Prefer headers, and where to `poll`."""
     response = flask.make_response(flask.jsonify(body), status)
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
     if applied:
         response.headers["Preference-Applied"] = applied
+    if poll:
+        response.headers["Location"] = poll
     return response
 
 

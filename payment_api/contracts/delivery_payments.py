@@ -72,7 +72,7 @@ def _pending(message: str, **data: str | None) -> dict[str, Any]:
 @blueprint.alt_response(
     HTTPStatus.ACCEPTED,
     schema=schemas.PendingAnswerSchema,
-    description="Recorded; the same request shows how it went",
+    description="Recorded; the same request shows how it went, and so does Location, in the native contract",
     example=_pending(PENDING, orderId="order_7301"),
 )
 @blueprint.alt_response(
@@ -107,7 +107,7 @@ def post_intent(body: dict[str, Any]) -> flask.Response:
 @blueprint.alt_response(
     HTTPStatus.ACCEPTED,
     schema=schemas.PendingAnswerSchema,
-    description="Recorded; while it is under way the same request is the same refund",
+    description="Recorded; Location shows how it goes. While it is open the same request is the same refund",
     example=_pending(REFUND_PENDING, payment_intent="pi_3QrT5vXyZ0123456789"),
 )
 @blueprint.alt_response(
@@ -171,6 +171,7 @@ def _intent_answer(created: Created, wanted: Preference) -> flask.Response:
             HTTPStatus.ACCEPTED,
             replayed=created.replayed,
             applied=applied,
+            poll=f"/payments/{payment.id}",
         )
     data = {
         "payment_intent_id": payment.gateway_ref,
@@ -193,7 +194,13 @@ def _refund_answer(requested: Requested, wanted: Preference) -> flask.Response:
     applied = wanted.applied if waited else None
     if refund.state is not OperationState.SUCCEEDED:
         pending = _pending(REFUND_PENDING, payment_intent=payment.gateway_ref)
-        return answer(pending, HTTPStatus.ACCEPTED, replayed=requested.replayed, applied=applied)
+        return answer(
+            pending,
+            HTTPStatus.ACCEPTED,
+            replayed=requested.replayed,
+            applied=applied,
+            poll=f"/refunds/{refund.id}",
+        )
     data = {
         "refund_id": refund.gateway_ref,
         "status": "succeeded",
