@@ -75,10 +75,8 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
         operation["security"] = [{"bearer": []}]
     is_command = method == "post" and not path.startswith(_WEBHOOKS)
     codes = _shared_codes(path, operation, dialect, is_command=is_command)
-    error = {"schema": {"$ref": f"#/components/schemas/{dialect.refusal_schema}"}}
     for code in codes:
-        names = ", ".join(sorted(each.name for each in ErrorCode if each.status == code.status))
-        described.setdefault(str(code.status), {"description": names, "content": {_JSON: error}})
+        described.setdefault(str(code.status), _refused(code, dialect))
     operation["responses"] = dict(sorted(described.items()))
     if is_command:
         _complete_command(operation)
@@ -88,6 +86,13 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
             response["headers"]["WWW-Authenticate"] = _CHALLENGE
         if status in _MAY_BE_RETRIED:
             response["headers"]["Retry-After"] = _RETRY_AFTER
+
+
+def _refused(code: ErrorCode, dialect: Dialect) -> dict[str, Any]:
+    names = ", ".join(sorted(each.name for each in ErrorCode if each.status == code.status))
+    schema = {"$ref": f"#/components/schemas/{dialect.refusal_schema}"}
+    example = dialect.refusal(code, code.meaning)
+    return {"description": names, "content": {_JSON: {"schema": schema, "example": example}}}
 
 
 def _shared_codes(
@@ -123,6 +128,6 @@ def _complete_command(operation: dict[str, Any]) -> None:
             }
         if status == "202" or (waits and status == "201"):
             response["headers"]["Location"] = {
-                "description": "where the payment's outcome will be",
+                "description": "where the outcome will be",
                 "schema": {"type": "string"},
             }

@@ -53,6 +53,7 @@ def assert_documented(document: Any, answer: Answer, path: str, method: str = "g
     ours = {"Location", "Preference-Applied", "Idempotent-Replayed", "X-Correlation-Id", "Retry-After"}
     ours |= {"WWW-Authenticate"}
     assert ours & set(answer.headers) <= set(documented["headers"])
+    assert ("Location" in answer.headers) is ("Location" in documented["headers"])
 
 
 def test_the_document_is_valid(document: Any) -> None:
@@ -247,6 +248,8 @@ def test_delivery_payments_are_as_documented(
     for route, given in ((path, answers), (refunds, back)):
         for answer in given:
             assert_documented(document, answer, route, "post")
+    pending = [each for each in (*answers, *back) if each.status == 202]
+    assert {api.get(each.headers["Location"]).status for each in pending} == {200}
 
 
 def test_customers_and_cards_are_as_documented(new_api: NewApi, simulator: Simulator, document: Any) -> None:
@@ -290,6 +293,16 @@ def test_examples_fit_their_schemas(document: Any, path: str, method: str) -> No
     for each in shown:
         whole = each["schema"] | {"components": document["components"]}
         jsonschema_rs.Draft202012Validator(whole, validate_formats=True).validate(each["example"])
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(ROUTES))
+def test_every_answer_has_an_example(document: Any, path: str, method: str) -> None:
+    """A refusal's names the first code of its status and is worded as its contract words refusals."""
+    for status, response in document["paths"][path][method]["responses"].items():
+        example = response["content"]["application/json"]["example"]
+        if int(status) >= 400:
+            assert ErrorCode[example["errorCode"]].status == int(status)
+            assert ("message" if path.startswith("/payment/") else "errorMessage") in example
 
 
 def test_the_docs_page_needs_no_internet(shared_api: Api) -> None:
