@@ -6,16 +6,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
+from rich.console import Console
 
 from shared.database import Sessions, connect, make_sessions
 from shared.settings import BadSettings, Settings, load_settings
 from shared.telemetry import configure_logging
 from shared.tracing import configure_tracing
 
+PIPED_COLUMNS = 240  # the widest table with its ids whole
+
 
 @click.group()
 def main() -> None:
-    """Drive charges against the gateway and announce their outcomes."""
+    """Carry out what payments need at the gateway, and announce the outcomes."""
+
+
+def console() -> Console:
+    """Where tables go. In a pipe or a file no id is broken over lines, so that it can be searched for."""
+    made = Console()
+    if not made.is_terminal:
+        made.width = max(made.width, PIPED_COLUMNS)
+    return made
 
 
 @contextmanager

@@ -3,9 +3,8 @@
 import getpass
 
 import click
-from rich.console import Console
 
-from payment_worker.cli.command import main, operators_sessions, with_settings
+from payment_worker.cli.command import console, main, operators_sessions, with_settings
 from payment_worker.cli.story import find, tables
 from shared.commands.pause import pause as pause_kinds
 from shared.commands.pause import paused
@@ -68,7 +67,7 @@ def _tell(sessions: Sessions) -> None:
 @with_settings("show", "DATABASE_URL")
 def show(settings: Settings, payment: str) -> None:
     """Show everything about a PAYMENT: its id, or its order's, cart's, operation's, refund's or gateway's."""
-    console = Console()
+    to = console()
     with operators_sessions(settings) as sessions:
         halted = paused(sessions)
         with reading(sessions) as session:
@@ -77,4 +76,4 @@ def show(settings: Settings, payment: str) -> None:
                 raise click.ClickException(f"no payment, order, cart or gateway id {payment}")
             for each in found:
                 for table in tables(session, each, halted):
-                    console.print(table)
+                    to.print(table)

@@ -105,7 +105,7 @@ def consumer(settings: Settings) -> None:
 @click.option("--queues", default="payments,refunds,recovery", show_default=True, help="queues to work off")
 @with_settings("tasks", *WORKER_NEEDS)
 def run_tasks(settings: Settings, queues: str) -> None:
-    """Charge: claim an operation, ask the gateway, record the outcome."""
+    """Carry out operations: claim one, ask the gateway, record the outcome."""
     from payment_worker.tasks import run_worker
 
     sys.exit(run_worker(settings, queues.split(",")))

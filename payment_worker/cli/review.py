@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 import simplejson
-from rich.console import Console
 from rich.table import Table
 
-from payment_worker.cli.command import main, operators_sessions, with_settings
+from payment_worker.cli.command import console, main, operators_sessions, with_settings
 from shared.database import Sessions
 from shared.events import rfc3339
 from shared.settings import BadSettings, Settings, load_settings
@@ -44,7 +43,7 @@ def list_cases(settings: Settings, *, as_json: bool) -> None:
         gateway = "\n".join(filter(None, (row["gatewayRef"], row["paymentGatewayRef"])))
         ids = row["operationId"], row["paymentId"]
         table.add_row(*ids, what, row["since"] or "", row["reason"] or "", gateway)
-    Console().print(table)
+    console().print(table)
     if len(rows) == LIST_MAX:
         click.echo(f"only the oldest {LIST_MAX} are shown")
 

@@ -1,11 +1,10 @@
 """What an operator does about webhooks that found no payment of ours, or could not be processed."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from payment_worker import inbox
-from payment_worker.cli.command import main, with_settings
+from payment_worker.cli.command import console, main, with_settings
 from shared.database import connect, make_sessions
 from shared.models import InboxState
 from shared.settings import Settings
@@ -43,7 +42,7 @@ def list_webhooks(settings: Settings, state: str | None, limit: int) -> None:
                 str(row.attempts),
                 row.error or "",
             )
-    Console().print(table if table.row_count else "nothing waits for a person")
+    console().print(table if table.row_count else "nothing waits for a person")
 
 
 @webhooks.command()

@@ -30,7 +30,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 
 def operate(stack: RunningStack, *words: str) -> str:
     """Run `payment-worker` as an operator would, and return what it says."""
-    env = {**os.environ, "DATABASE_URL": stack.endpoints.database_url, "COLUMNS": "200"}
+    env = {**os.environ, "DATABASE_URL": stack.endpoints.database_url}
     done = subprocess.run([COMMAND, *words], env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -21,9 +21,8 @@ CANCEL, REFUND = OperationKind.CANCEL, OperationKind.REFUND
 
 
 @pytest.fixture
-def bench(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A worker on this test's own database, and a wide terminal for its operator."""
-    monkeypatch.setenv("COLUMNS", "250")
+def bench(settings: Settings) -> Iterator[Bench]:
+    """A worker on this test's own database."""
     with make_bench(settings) as bench:
         yield bench
 

@@ -24,8 +24,7 @@ WHOLE_MINOR: Final = 10_000
 
 @pytest.fixture
 def bench(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A worker on this test's own database, and a wide terminal for operators who have this login name."""
-    monkeypatch.setenv("COLUMNS", "220")
+    """A worker on this test's own database, and operators who have this login name."""
     monkeypatch.setenv("LOGNAME", "olga")
     with make_bench(settings) as bench:
         yield bench

@@ -1,7 +1,6 @@
 """What others did at the gateway shows up here: refunds from the dashboard, refunds that fail, disputes."""
 
 import itertools
-import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -297,8 +296,7 @@ def figures(bench: Hooked) -> dict[str, float]:
 def run(*arguments: str, status: int = 0) -> str:
     """Run `payment-worker webhooks` as an operator does and return what it prints."""
     command = [program("payment-worker"), "webhooks", *arguments]
-    environment = {**os.environ, "COLUMNS": "400"}
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == status, done.stderr
     return done.stdout
 
