@@ -1,14 +1,14 @@
 """Typed settings, read once from the environment; the only place that looks there."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
 
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow.validate import OneOf, Range, Regexp
 
 from shared import settings_checks as checks
+from shared.settings_reading import explain, read, setting
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
@@ -17,168 +17,147 @@ class BadSettings(Exception):
     """One or more environment variables are missing or not acceptable; the message names each."""
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {"json": json.loads, "list": lambda text: text.split(",")}
-
-
-def _default(metadata: Mapping[str, Any]) -> Any:
-    default, read = metadata["default"], _PARSERS.get(metadata["kind"])
-    return "" if default is MISSING else read(default) if read else default
-
-
-def _setting(
-    help: str,  # noqa: A002 - the word that every command line uses for it
-    default: Any = MISSING,
-    kind: str = "str",
-    check: checks.Check | None = None,
-    *,
-    secret: bool = False,
-) -> Any:
-    metadata = {"help": help, "kind": kind, "check": check, "secret": secret}
-    metadata["default"] = default
-    return field(default_factory=lambda: _default(metadata), metadata=metadata, repr=not secret)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every setting; the environment variable is the field's name in capitals."""
 
-    database_url: str = _setting(
+    database_url: str = setting(
         "PostgreSQL, as libpq writes it: postgresql://user:password@host:port/name",
         check=checks.url("postgresql", "postgres"),
         secret=True,
     )
-    redis_url: str = _setting(
+    redis_url: str = setting(
         "Valkey or Redis: redis://host:port/0, or rediss:// for TLS",
         check=checks.url("redis", "rediss"),
         secret=True,
     )
-    kafka_bootstrap_servers: str = _setting(
+    kafka_bootstrap_servers: str = setting(
         "Kafka brokers: host:port,host:port", check=Regexp(r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
     )
-    kafka_config: dict[str, str] = _setting(
+    kafka_config: dict[str, str] = setting(
         "more librdkafka properties as a JSON object of strings, for TLS and SASL",
         "{}",
         "json",
         checks.properties,
         secret=True,
     )
-    kafka_topic_prefix: str = _setting(
+    kafka_topic_prefix: str = setting(
         "put before every topic's name", "", check=Regexp(r"^[A-Za-z0-9._-]{0,100}$")
     )
-    stripe_secret_key: str = _setting("Stripe's secret key", check=checks.stripe_key, secret=True)
-    stripe_api_url: str = _setting(
+    stripe_secret_key: str = setting("Stripe's secret key", check=checks.stripe_key, secret=True)
+    stripe_api_url: str = setting(
         "a Stripe simulator's address; empty: Stripe itself",
         "",
         check=lambda value: value and checks.url("http", "https")(value),
     )
-    stripe_max_rps: float | None = _setting(
+    stripe_max_rps: float | None = setting(
         "requests a second to Stripe, of all processes together; 0: no limit; "
         "empty: 25, but no limit with STRIPE_API_URL",
         None,
         "float",
         Range(0, 10_000),
     )
-    auth: str = _setting(
+    auth: str = setting(
         "`required`: every request brings a bearer token; `optional`, for loopback alone: one without is an"
         " operator's",
         "required",
         check=OneOf(["required", "optional"]),
     )
-    jwt_secret: str = _setting(
+    jwt_secret: str = setting(
         "what bearer tokens are signed with (HS256), 32 bytes or more; the API needs it unless AUTH=optional",
         "",
         check=checks.signing_secret,
         secret=True,
     )
-    jwt_secret_previous: str = _setting(
+    jwt_secret_previous: str = setting(
         "the secret before, whose tokens are still taken while it is being replaced",
         "",
         check=checks.signing_secret,
         secret=True,
     )
-    stripe_webhook_secret: str = _setting(
+    stripe_webhook_secret: str = setting(
         "the signing secret of Stripe's webhook endpoint, whsec_...; empty: webhooks are refused",
         "",
         check=Regexp(r"^\S{8,}\s*$"),
         secret=True,
     )
-    stripe_webhook_secret_previous: str = _setting(
+    stripe_webhook_secret_previous: str = setting(
         "the secret before, while it is being replaced; its signatures count too",
         "",
         check=Regexp(r"^\S{8,}\s*$"),
         secret=True,
     )
-    host: str = _setting("the address that the API listens on", "127.0.0.1")
-    port: int = _setting("the API's port", 5004, "int", Range(0, 65535))
-    health_port: int = _setting(
+    host: str = setting("the address that the API listens on", "127.0.0.1")
+    port: int = setting("the API's port", 5004, "int", Range(0, 65535))
+    health_port: int = setting(
         "where a worker process serves /healthz, /readyz and /metrics; 0: a free port, named in its log",
         0,
         "int",
         Range(0, 65535),
     )
-    web_workers: int = _setting("API processes", 2, "int", Range(1, 64))
-    web_threads: int = _setting("threads of each API process", 160, "int", Range(2, 1024))
-    wait_slots: int = _setting(
+    web_workers: int = setting("API processes", 2, "int", Range(1, 64))
+    web_threads: int = setting("threads of each API process", 160, "int", Range(2, 1024))
+    wait_slots: int = setting(
         "requests of each API process that may wait for an outcome; past it 202 at once",
         128,
         "int",
         Range(0, 1000),
     )
-    wait_default_s: float = _setting(
+    wait_default_s: float = setting(
         "how long an answer waits for the outcome by default", 10.0, "float", Range(0, 30)
     )
-    database_pool_size: int = _setting(
+    database_pool_size: int = setting(
         "connections that one process may hold at once", 8, "int", Range(1, 100)
     )
-    task_threads: int = _setting(
+    task_threads: int = setting(
         "operations that one task worker may have in flight", 64, "int", Range(1, 512)
     )
-    lease_s: float = _setting(
+    lease_s: float = setting(
         "how long a claim on an operation lasts unless renewed", 15.0, "float", Range(1, 300)
     )
-    recovery_after_s: float = _setting(
+    recovery_after_s: float = setting(
         "how long an operation may lie unclaimed before it is dispatched again", 5.0, "float", Range(0.1, 600)
     )
-    verify_absence_s: float = _setting(
+    verify_absence_s: float = setting(
         "time between the two looks at Stripe that must both find nothing before a charge is tried anew",
         600.0,
         "float",
         Range(0.1, 86400),
     )
-    action_timeout_s: float = _setting(
+    action_timeout_s: float = setting(
         "how long a customer may take to act, for instance to authenticate; then the payment is cancelled",
         86400.0,
         "float",
         Range(1, 30 * 86400),
     )
-    retention_idempotency_days: int = _setting(
+    retention_idempotency_days: int = setting(
         "how long a client's idempotency keys are kept", 30, "int", Range(1, 3650)
     )
-    retention_inbox_days: int = _setting(
+    retention_inbox_days: int = setting(
         "how long webhooks that were processed or ignored are kept", 30, "int", Range(1, 3650)
     )
-    amount_minimums: dict[str, int] = _setting(
+    amount_minimums: dict[str, int] = setting(
         "smallest amount by currency in minor units, as JSON; beside the defaults",
         "{}",
         "json",
         checks.amounts_minor,
     )
-    amount_maximums: dict[str, int] = _setting(
+    amount_maximums: dict[str, int] = setting(
         "largest amount by currency in minor units, as JSON; beside the default",
         "{}",
         "json",
         checks.amounts_minor,
     )
-    payment_methods: list[str] = _setting(
+    payment_methods: list[str] = setting(
         "payment methods that the Stripe account has enabled, by commas; a simulator takes all",
         "credit_card,debit_card,apple_pay,google_pay",
         "list",
         checks.names,
     )
-    log_level: str = _setting(
+    log_level: str = setting(
         "debug, info, warning or error", "info", check=OneOf(["debug", "info", "warning", "error"])
     )
-    log_format: str = _setting(
+    log_format: str = setting(
         "json, pretty, or auto: pretty on a terminal", "auto", check=OneOf(["auto", "json", "pretty"])
     )
 
@@ -217,9 +196,9 @@ def load_settings(needs: Iterable[str]) -> Settings:
     for each in fields(Settings):
         name = each.name.upper()
         try:
-            values[each.name] = _read(environment, name, each, required=_is_needed(name, needs, values))
+            values[each.name] = read(environment, name, each, required=_is_needed(name, needs, values))
         except (EnvValidationError, ValueError, OSError) as error:
-            problems.append(f"{name}: {_explain(error)} ({each.metadata['help']})")
+            problems.append(f"{name}: {explain(error)} ({each.metadata['help']})")
     problems += _combinations(values)
     if problems:
         raise BadSettings("\n".join(problems))
@@ -238,24 +217,6 @@ def _combinations(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"AUTH: optional is only for a HOST that is one of {', '.join(LOOPBACK_HOSTS)}"
     if values.get("stripe_secret_key", "").startswith(checks.LIVE_KEYS):
         yield "STRIPE_SECRET_KEY: a live key is refused unless AUTH is required; use sk_test_..."
-
-
-def _read(environment: FileAwareEnv, name: str, each: Field[Any], *, required: bool) -> Any:
-    raw = environment.str(name, "")
-    if not raw.strip():
-        if required:
-            raise ValueError("is not set")
-        return _default(each.metadata)
-    parse = cast("Callable[..., Any]", getattr(environment, each.metadata["kind"]))
-    value = parse(name, validate=each.metadata["check"])
-    # The file of a secret mostly ends with a line break, which is no part of it.
-    return value.strip() if isinstance(value, str) else value
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, EnvValidationError):
-        return "; ".join(str(message) for message in error.error_messages)
-    return error.strerror or "cannot be read" if isinstance(error, OSError) else str(error)
 
 
 def settings_table() -> list[tuple[str, str, str]]:
