@@ -1,5 +1,8 @@
 """Run every test on the embedded stack, unit first and end to end last, and report the coverage.
 
+Unit and integration tests run in two processes, each with servers of its own; those that kill processes for
+real have the machine to themselves.
+
 Arguments are passed on to pytest: `python -m tests tests/unit -k money`. The coverage must reach its limit
 only when everything was run. With `--apache-kafka` what uses servers runs on Apache Kafka in place of the
 embedded broker, together with the tests that only it can pass; the coverage is not measured then.
@@ -17,9 +20,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = str(ROOT / "pyproject.toml")
-TIERS = ("tests/unit", "tests/integration", "tests/e2e")
+TIERS = ("tests/unit", "tests/integration")
 APACHE_KAFKA = "--apache-kafka"
-APACHE_KAFKA_TIERS = ("tests/kafka", "tests/integration", "tests/e2e")
+APACHE_KAFKA_TIERS = ("tests/integration",)
+# A file's tests stay in one process, which starts what they share once.
+SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
+NOTHING_TO_DO = pytest.ExitCode.NO_TESTS_COLLECTED
+RAN = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, NOTHING_TO_DO)
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -34,7 +41,7 @@ def main(arguments: list[str]) -> int:
     measured.erase()
     # From here on every Python process that a test starts measures itself too.
     measured.start()
-    status = run(arguments, TIERS)
+    status = run(arguments, TIERS, ("tests/e2e",))
     measured.stop()
     if status == pytest.ExitCode.INTERRUPTED:
         measured.erase()
@@ -51,13 +58,21 @@ def on_apache_kafka(arguments: list[str]) -> int:
     if subprocess.run([sys.executable, "-m", "deploy.kafka"], check=False).returncode:
         return 1
     os.environ["BROKER"] = "apache"  # every stack that a test starts inherits it
-    status = run(arguments, APACHE_KAFKA_TIERS)
+    status = run(arguments, APACHE_KAFKA_TIERS, ("tests/kafka", "tests/e2e"))
     return INTERRUPTED if status == pytest.ExitCode.INTERRUPTED else int(status)
 
 
-def run(arguments: list[str], tiers: tuple[str, ...]) -> int:
-    """Run pytest on the tests that the arguments name, else on these tiers."""
-    return pytest.main([*arguments, *([] if names_tests(arguments) else tiers)])
+def run(arguments: list[str], together: tuple[str, ...], alone: tuple[str, ...]) -> int:
+    """Run pytest on the tests that the arguments name, else on all: some side by side, some by themselves."""
+    if names_tests(arguments):
+        return pytest.main(arguments)
+    statuses = []
+    for options in ((*SIDE_BY_SIDE, *together), alone):
+        statuses.append(pytest.main([*arguments, *options]))
+        if statuses[-1] not in RAN:
+            break
+    # Arguments may choose tests of one part only; the other one then has none.
+    return max(status for status in statuses if status != NOTHING_TO_DO or len(set(statuses)) == 1)
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
