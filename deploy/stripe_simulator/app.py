@@ -8,6 +8,7 @@ from aiohttp import web
 from deploy.stripe_simulator import (
     control,
     control_actions,
+    control_seeding,
     control_webhooks,
     customers,
     disputes,
@@ -63,7 +64,8 @@ QUERIES: dict[str, Query] = {
     INTENTS: queries.list_intents,
     INTENTS + "/search": queries.search_intents,
     INTENTS + "/{id}": queries.retrieve_intent,
-    "/v1/charges/{id}": queries.retrieve_charge,
+    queries.CHARGES_URL: queries.list_charges,
+    queries.CHARGES_URL + "/{id}": queries.retrieve_charge,
     events.EVENTS_URL: events.list_events,
     events.EVENTS_URL + "/{id}": events.retrieve,
     CUSTOMERS: customers.list_customers,
@@ -92,6 +94,7 @@ def build_app(simulator: Simulator) -> web.Application:
     app.add_routes(control.routes(simulator))
     app.add_routes(control_actions.routes(simulator))
     app.add_routes(control_webhooks.routes(simulator))
+    app.add_routes(control_seeding.routes(simulator))
     app.router.add_route("*", "/{path:.*}", _unrecognized(simulator))
     return app
 

@@ -21,6 +21,7 @@ from deploy.stripe_simulator.store import Facts, Store
 from deploy.stripe_simulator.timers import set_timer
 
 BY_CUSTOMER = "payment_intent.customer"
+CHARGE_BY_INTENT = "charge.payment_intent"
 EXPIRES = "hold_expires"
 
 # The event that an attempt ends with, by the status it leaves the intent in.
@@ -168,7 +169,7 @@ def authenticate(store: Store, target: str, *, succeed: bool) -> rendering.Rende
 
 
 def _keep_charge(store: Store, intent: Facts, charge: Facts) -> None:
-    store.insert(CHARGE, charge)
+    store.insert(CHARGE, charge, links={CHARGE_BY_INTENT: intent["id"]})
     if (capture_before := charge.get("_capture_before")) is not None:
         set_timer(store, EXPIRES, intent["id"], capture_before)
     if store.endpoint is not None:

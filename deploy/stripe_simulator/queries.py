@@ -8,13 +8,14 @@ from deploy.stripe_simulator.customers import find_customer
 from deploy.stripe_simulator.errors import invalid
 from deploy.stripe_simulator.lists import CREATED, LIMIT_DEFAULT, LIMIT_MAX, PAGING, as_list, page_of
 from deploy.stripe_simulator.lookups import CHARGE, INTENT, find_charge, find_intent
-from deploy.stripe_simulator.operations import BY_CUSTOMER, show
+from deploy.stripe_simulator.operations import BY_CUSTOMER, CHARGE_BY_INTENT, show
 from deploy.stripe_simulator.params import Params
 from deploy.stripe_simulator.refund_operations import refunds_of
 from deploy.stripe_simulator.store import Facts, Page, Store, UnknownCursor
 from deploy.stripe_simulator.wire import Form
 
 INTENTS_URL = "/v1/payment_intents"
+CHARGES_URL = "/v1/charges"
 
 _EXPAND = params.expansions("latest_charge", "latest_charge.refunds")
 _LIST_EXPAND = params.expansions("data.latest_charge", "data.latest_charge.refunds")
@@ -39,6 +40,27 @@ def retrieve_charge(store: Store, object_id: str, form: Form) -> rendering.Rende
     if "refunds" in checked.get("expand", ()):
         rendered["refunds"] = refunds_of(store, object_id)
     return rendered
+
+
+LIST_CHARGES: dict[str, params.Check] = {
+    **CREATED,
+    **PAGING,
+    "customer": params.not_simulated,
+    "expand": params.expansions(),
+    "payment_intent": params.text(),
+    "transfer_group": params.not_simulated,
+}
+
+
+def list_charges(store: Store, _object_id: str, form: Form) -> rendering.Rendered:
+    """Show one page of charges, newest first; failed ones are among them. Raises StripeError."""
+    checked = params.validate(form, LIST_CHARGES)
+    links = None
+    if "payment_intent" in checked:
+        intent = find_intent(store, checked["payment_intent"], param="payment_intent")
+        links = {CHARGE_BY_INTENT: intent["id"]}
+    found, has_more = page_of(store, CHARGE, checked, links=links)
+    return as_list([rendering.charge(facts) for facts in found], CHARGES_URL, has_more=has_more)
 
 
 LIST: dict[str, params.Check] = {

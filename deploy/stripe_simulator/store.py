@@ -164,6 +164,11 @@ class Store:
         rows = [(name, value, seq) for name, value in after.items()]
         self._db.executemany("INSERT INTO metadata (name, value, seq) VALUES (?, ?, ?)", rows)
 
+    def forget(self) -> None:
+        """Delete every object, key and timer; settings and deliveries stay."""
+        for table in ("objects", "metadata", "links", "idempotency_keys", "timers"):
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed words only
+
     def find(self, kind: str, object_id: str) -> Facts | None:
         """Return the object, or None."""
         return self.find_many(kind, [object_id]).get(object_id)
