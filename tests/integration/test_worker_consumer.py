@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from kombu.exceptions import OperationalError
 
 from payment_worker import consuming
@@ -38,6 +38,12 @@ from tests.topics import HASTY, Headers, kafka_of, make_topics, read_topics, wri
 from tests.waiting import wait_until
 
 SOON_S = 30.0
+# A broker that has just come back may answer for others before it answers for its groups.
+LOOKING_FOR_COORDINATOR = {
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
 REQUESTED = str(Announcement.PAYMENT_REQUESTED)
 Dispatched = tuple[str, int, str | None]
 
@@ -81,7 +87,16 @@ class Subject:
         """How many messages the group is done with, over all partitions."""
         topic = self.settings.kafka_topic_prefix + REQUESTED
         places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        return sum(max(place.offset, 0) for place in self.kafka.committed(places, timeout=SOON_S))
+
+        def asked() -> list[TopicPartition] | None:
+            try:
+                return self.kafka.committed(places, timeout=SOON_S)
+            except KafkaException as error:
+                if error.args[0].code() not in LOOKING_FOR_COORDINATOR:
+                    raise
+                return None
+
+        return sum(max(place.offset, 0) for place in wait_until(asked, SOON_S, "the group's coordinator"))
 
     def close(self) -> None:
         """Leave the group and close the connections."""
