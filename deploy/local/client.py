@@ -56,7 +56,7 @@ class RunningStack:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def wait_restarted(self, name: str, old_pid: int, timeout_s: float = 30.0) -> int:
+    def wait_restarted(self, name: str, old_pid: int, timeout_s: float = 90.0) -> int:
         """Wait until the part runs under another pid and is ready; returns it. Raises StackFailed.
 
         The broker is ready when its topics are there again (with servers only: when it answers).

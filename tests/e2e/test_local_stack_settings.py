@@ -14,6 +14,7 @@ import pytest
 from deploy.local.client import RunningStack, StackFailed, running_stack
 from deploy.local.processes import wait_gone
 from tests.stacks import (
+    NOTHING_LEFT_S,
     ROOT,
     environment,
     ledger_size,
@@ -54,7 +55,7 @@ def test_a_start_ends_its_own_leftovers(tmp_path: Path) -> None:
         watchdog.kill()
         supervisor.kill()
         left = [process for process in processes if process not in {supervisor, watchdog}]
-        assert wait_gone([supervisor, watchdog], 5) == []
+        assert wait_gone([supervisor, watchdog], NOTHING_LEFT_S) == []
         assert all(process.is_running() for process in left)
         with running_stack(tmp_path, only_servers=True) as stack:
             assert wait_gone(left, 0) == []
