@@ -18,8 +18,9 @@ from deploy.stripe_simulator import (
     setup_intents,
 )
 from deploy.stripe_simulator import refund_operations as refunds
+from deploy.stripe_simulator.conversation import Query
 from deploy.stripe_simulator.errors import invalid
-from deploy.stripe_simulator.exchange import BODY_MAX_BYTES, Query, answer_get, answer_post
+from deploy.stripe_simulator.exchange import BODY_MAX_BYTES, carry_get, carry_post
 from deploy.stripe_simulator.operation import Operation
 from deploy.stripe_simulator.operations import (
     CANCEL_INTENT,
@@ -111,14 +112,14 @@ def _background(simulator: Simulator) -> Callable[[web.Application], AsyncIterat
 
 def _getter(simulator: Simulator, query: Query) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await answer_get(simulator, request, query)
+        return await carry_get(simulator, request, query)
 
     return handle
 
 
 def _poster(simulator: Simulator, operation: Operation) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await answer_post(simulator, request, operation)
+        return await carry_post(simulator, request, operation)
 
     return handle
 
@@ -132,6 +133,6 @@ def _unrecognized(simulator: Simulator) -> Handler:
             )
             raise invalid(message, status=404)
 
-        return await answer_get(simulator, request, refuse)
+        return await carry_get(simulator, request, refuse)
 
     return handle

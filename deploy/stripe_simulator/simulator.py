@@ -26,8 +26,8 @@ class Simulator:
 
     LATENCY_SETTING = "latency"
 
-    def __init__(self, state: Path) -> None:
-        """Open the state file. Raises StateUnusable."""
+    def __init__(self, state: Path | None) -> None:
+        """Open the state file; None keeps everything in memory alone. Raises StateUnusable."""
         self.store = Store(state)
         self.keys = IdempotencyKeys(self.store)
         self.faults = Faults(self.store)
@@ -100,9 +100,3 @@ class Simulator:
             return Answer(200, to_json(operation.execute(self.store, target, checked)))
         except StripeError as error:
             return error.answer(request_id)
-
-
-async def pause(delay_s: float) -> None:
-    """Wait, without even a turn of the event loop when there is nothing to wait for."""
-    if delay_s > 0:
-        await asyncio.sleep(delay_s)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from deploy.stripe_simulator.endpoint import Endpoint
 from deploy.stripe_simulator.schema import SCHEMA, SCHEMA_VERSION
@@ -49,7 +49,7 @@ _COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 class Store:
-    """The state file. Not thread-safe: it belongs to the event loop's thread.
+    """The state file. Not thread-safe: callers take turns, as they do in an event loop.
 
     `endpoint` is where events go, None for nowhere; `cause` the id and the idempotency key of the request
     that is being executed, which its events name.
@@ -58,23 +58,20 @@ class Store:
     endpoint: Endpoint | None = None
     cause: tuple[str | None, str | None] = (None, None)
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`, made if absent. Raises StateUnusable."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = path.with_name(path.name + ".lock").open("w")
+    def __init__(self, path: Path | None) -> None:
+        """Open `path`, made if absent; None keeps everything in memory alone. Raises StateUnusable."""
+        self._lock = _lock(path) if path else None
+        place = path or ":memory:"
+        self._db = sqlite3.connect(
+            place, isolation_level=None, cached_statements=256, check_same_thread=False
+        )
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"{path} is in use by another simulator"
-            raise StateUnusable(message) from error
-        self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
-        try:
-            self._prepare(path)
+            self._prepare(place)
         except sqlite3.DatabaseError as error:
-            message = f"{path} is not a simulator's state: {error}"
+            message = f"{place} is not a simulator's state: {error}"
             raise StateUnusable(message) from error
 
-    def _prepare(self, path: Path) -> None:
+    def _prepare(self, path: Path | str) -> None:
         for pragma in PRAGMAS:
             self._db.execute(f"PRAGMA {pragma}")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -88,7 +85,8 @@ class Store:
     def close(self) -> None:
         """Close the file and let go of its lock."""
         self._db.close()
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -262,3 +260,14 @@ class Store:
 def _status(facts: Facts) -> str:
     status: str = facts.get("status") or facts.get("_status", "")
     return status
+
+
+def _lock(path: Path) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        message = f"{path} is in use by another simulator"
+        raise StateUnusable(message) from error
+    return lock
