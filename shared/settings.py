@@ -75,6 +75,19 @@ class Settings:
         check=checks.signing_secret,
         secret=True,
     )
+    data_key: str = setting(
+        "what sensitive values are sealed with before they are stored, 32 bytes or more; keep it as long as"
+        " the database",
+        "",
+        check=checks.signing_secret,
+        secret=True,
+    )
+    data_key_previous: str = setting(
+        "another key whose values are still opened, while DATA_KEY is being replaced",
+        "",
+        check=checks.signing_secret,
+        secret=True,
+    )
     stripe_webhook_secret: str = setting(
         "the signing secret of Stripe's webhook endpoint, whsec_...; empty: webhooks are refused",
         "",
@@ -180,8 +193,8 @@ class Settings:
 
 
 STRIPE_RPS = 25.0  # what Stripe lets through on one endpoint by default, of 100 for an account
-API_NEEDS = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET")
-WORKER_NEEDS = ("DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY")
+API_NEEDS = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET", "DATA_KEY")
+WORKER_NEEDS = ("DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "DATA_KEY")
 
 
 def load_settings(needs: Iterable[str]) -> Settings:

@@ -41,7 +41,7 @@ def stripe_key(value: str) -> str:
 
 
 def signing_secret(value: str) -> str:
-    """Check that a shared secret is long enough for HS256."""
+    """Check that a shared secret is long enough: for HS256, and for a key of AES-256 to be made of it."""
     # Blanks around it are cut off, so they do not count.
     if len(value.strip().encode()) < SIGNING_SECRET_BYTES:
         raise ValidationError(f"expected at least {SIGNING_SECRET_BYTES} bytes that nobody can guess")

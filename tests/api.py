@@ -31,6 +31,7 @@ from shared.models import Table
 from shared.settings import API_NEEDS, Settings, load_settings
 from shared.wakeup import Announcer, connect_redis
 from tests.factories import as_json, payment_body
+from tests.keys import DATA_KEY
 from tests.waiting import wait_until
 
 JSON = "application/json"
@@ -64,7 +65,8 @@ def api_settings(database_url: str, redis_url: str, **variables: Any) -> Setting
 
     Nobody has to say who asks, unless AUTH is given.
     """
-    given = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "AUTH": "optional", **variables}
+    ours = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "AUTH": "optional", "DATA_KEY": DATA_KEY}
+    given = {**ours, **variables}
     with pytest.MonkeyPatch.context() as patch:
         for each in fields(Settings):
             patch.delenv(each.name.upper(), raising=False)
@@ -177,7 +179,12 @@ class ServedApi(Client):
         self.stored = Stored(database_url)
         names = {each.name.upper() for each in fields(Settings)}
         inherited = {name: value for name, value in os.environ.items() if name not in names}
-        ours = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "AUTH": "optional"}
+        ours = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "AUTH": "optional",
+            "DATA_KEY": DATA_KEY,
+        }
         given: dict[str, Any] = {**ours, "PORT": self._port.number, **variables}
         self._port.hand_over()
         self.process = subprocess.Popen(

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from deploy.local.client import RunningStack, running_stack
 from shared.settings import WORKER_NEEDS, Settings, load_settings
+from tests.keys import DATA_KEY
 from tests.simulator import Simulator
 
 # Other processes share the machine: an example that takes long now and then is no failure.
@@ -142,6 +143,7 @@ def environment(
         "KAFKA_TOPIC_PREFIX": kafka_topic_prefix,
         "STRIPE_API_URL": simulator.url,
         "STRIPE_SECRET_KEY": "sk_test_" + "0" * 24,
+        "DATA_KEY": DATA_KEY,
         "LOG_FORMAT": "json",
     }
     for name, value in variables.items():

@@ -42,6 +42,7 @@ def environment(state_dir: Path, **settings: str) -> dict[str, str]:
         "HOST",
         "AUTH",
         "JWT_",
+        "DATA_KEY",
         "STOP_WITH_PID",
         "MAKE",
         "MFLAGS",

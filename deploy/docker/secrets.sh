@@ -2,7 +2,8 @@
 # Write the secrets that compose.yaml mounts: STRIPE_SECRET_KEY=sk_test_... sh deploy/docker/secrets.sh
 # Passwords are made once and then kept, since the database's volume keeps them too; the key is written anew.
 # For a new jwt_secret rename it to jwt_secret_previous and run this again: tokens signed with it stay good until
-# jwt_secret_previous is emptied. The API reads both when it starts.
+# jwt_secret_previous is emptied. The API reads both when it starts. data_key must be kept as long as the
+# database: README, "Data at rest", says how to replace it.
 set -eu
 : "${STRIPE_SECRET_KEY:?is not set: the secret key of your Stripe account, sk_test_...}"
 
@@ -21,10 +22,12 @@ store() { # store NAME VALUE: whole or not at all
     mv -f "$secrets/.$1" "$secrets/$1"
 }
 
-for name in postgres_password valkey_password jwt_secret; do
+for name in postgres_password valkey_password jwt_secret data_key; do
     [ -s "$secrets/$name" ] || store "$name" "$(random)"
 done
-[ -e "$secrets/jwt_secret_previous" ] || store jwt_secret_previous ""
+for name in jwt_secret_previous data_key_previous; do
+    [ -e "$secrets/$name" ] || store "$name" ""
+done
 store database_url "postgresql://payments:$(cat "$secrets/postgres_password")@postgres:5432/payments"
 store redis_url "redis://:$(cat "$secrets/valkey_password")@valkey:6379/0"
 store stripe_secret_key "$STRIPE_SECRET_KEY"

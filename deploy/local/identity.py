@@ -31,12 +31,11 @@ def choose_identity(state: StateFolder) -> Identity:
     if auth not in {"optional", "required"}:
         message = f"AUTH is {auth!r}, expected optional or required"
         raise BadSetting(message)
-    return Identity(auth == "required", None if given("JWT_SECRET") else _kept_secret(state))
+    return Identity(auth == "required", None if given("JWT_SECRET") else kept_secret(state.jwt_secret_file))
 
 
-def _kept_secret(state: StateFolder) -> Path:
-    """Kept over restarts, so that tokens stay good."""
-    file = state.jwt_secret_file
+def kept_secret(file: Path) -> Path:
+    """A secret of the stack's own, made once: tokens stay good, and stored values can be opened."""
     if not file.exists():
         write_private(file, f"{secrets.token_urlsafe(SECRET_BYTES)}\n")
     return file

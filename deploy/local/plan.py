@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.local import webhooks
-from deploy.local.identity import Identity, choose_identity
+from deploy.local.identity import Identity, choose_identity, kept_secret
 from deploy.local.outside import (
     DEFAULT_PORT,
     BadSetting,
@@ -59,6 +59,8 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
     secret = webhooks.secret() if is_told else ""
     identity = None if only_servers else choose_identity(state)
     told = _settings(outside, endpoints, secret) | (identity.settings if identity else {})
+    if not only_servers:
+        told |= _data_key(state, outside, notes)
     environment = service_environment(told, pretty=pretty)
     jobs = {} if only_servers else _jobs(environment)
     if not only_servers and "simulator" in ports:
@@ -138,6 +140,16 @@ def _settings(outside: Outside, endpoints: dict[str, str | None], webhook_secret
         "PORT": (endpoints["api_url"] or "").rpartition(":")[2],
     }
     return {name: value for name, value in embedded.items() if value}
+
+
+def _data_key(state: StateFolder, outside: Outside, notes: list[str]) -> dict[str, str]:
+    """What stored values are sealed with: the key that is given, or one of the stack's own."""
+    if given("DATA_KEY"):
+        return {}
+    file = kept_secret(state.data_key_file)
+    if outside.database_url:
+        notes.append(f"stored values are sealed with {file}: keep it with your database, or set DATA_KEY")
+    return {"DATA_KEY_FILE": str(file)}
 
 
 def _jobs(environment: dict[str, str]) -> dict[str, Job]:

@@ -58,6 +58,7 @@ class StateFolder:
         self.pids_file = self.path / "pids.json"
         self.password_file = self.path / "postgres.password"
         self.jwt_secret_file = self.path / "jwt.secret"
+        self.data_key_file = self.path / "data.key"
         self._pids: dict[str, Recorded] = {}
         self._pids_guard = threading.Lock()
 

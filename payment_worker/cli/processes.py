@@ -68,7 +68,7 @@ def relay(settings: Settings) -> None:
 
 
 @main.command()
-@with_settings("consumer", "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS")
+@with_settings("consumer", "DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "DATA_KEY")
 def consumer(settings: Settings) -> None:
     """Turn requests for operations into tasks, and carry out other services' commands."""
     from payment_worker import queues

@@ -13,14 +13,15 @@ GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
     "STRIPE_SECRET_KEY": "sk_test_hidden",
     "STRIPE_API_URL": "http://127.0.0.1:9",
+    "DATA_KEY": "hidden" * 6,
 }
 COMMANDS = {
     "payment-api migrate": {"DATABASE_URL"},
-    "payment-api serve": {"DATABASE_URL", "REDIS_URL", "JWT_SECRET"},
+    "payment-api serve": {"DATABASE_URL", "REDIS_URL", "JWT_SECRET", "DATA_KEY"},
     "payment-worker topics": {"KAFKA_BOOTSTRAP_SERVERS"},
     "payment-worker relay": {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"},
-    "payment-worker consumer": {"DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"},
-    "payment-worker tasks": {"DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY"},
+    "payment-worker consumer": {"DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "DATA_KEY"},
+    "payment-worker tasks": {"DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "DATA_KEY"},
     "payment-worker scheduler": {"DATABASE_URL", "REDIS_URL"},
 }
 REFUSED = 2
@@ -61,6 +62,7 @@ def test_a_process_names_every_setting_that_is_wrong(command: str) -> None:
         "DATABASE_URL": "mysql://hidden",
         "STRIPE_SECRET_KEY": "pk_test_hidden",
         "JWT_SECRET": "hidden",
+        "DATA_KEY": "hidden",
         "LEASE_S": "soon",
         "LOG_LEVEL": "loud",
     }

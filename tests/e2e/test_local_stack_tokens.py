@@ -21,6 +21,15 @@ def secret_of(stack: RunningStack) -> str:
     return secret
 
 
+def data_key_of(stack: RunningStack) -> str:
+    """Return the key that the stack seals stored values with, which is its owner's alone and in no log."""
+    file = stack.state_dir / "data.key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    key = file.read_text(encoding="utf-8").strip()
+    assert key not in stack.log("supervisor") + stack.log("api")
+    return key
+
+
 def asked(stack: RunningStack, headers: dict[str, str]) -> int:
     """Return the status of a request for the list of payments."""
     return requests.get(f"{stack.endpoints.api_url}/payments", headers=headers, timeout=CALL_S).status_code
@@ -29,14 +38,17 @@ def asked(stack: RunningStack, headers: dict[str, str]) -> int:
 def test_tokens_are_optional_by_default_and_can_be_asked_for(tmp_path: Path) -> None:
     """Without AUTH nobody needs one, and the stack says so; with AUTH=required everybody does.
 
-    A token that is signed with the kept secret is good in both, also after the stack was stopped.
+    A token that is signed with the kept secret is good in both, also after the stack was stopped; so it is
+    with what was sealed under the kept key.
     """
     with running_stack(tmp_path) as stack:
         assert "AUTH=optional" in stack.log("supervisor")
         token = bearer("somebody", secret=secret_of(stack))
         forged = bearer("somebody")
         assert [asked(stack, each) for each in ({}, token, forged)] == [200, 200, 401]
+        key = data_key_of(stack)
     with running_stack(tmp_path, env={"AUTH": "required"}) as stack:
         assert "AUTH=required" in stack.log("supervisor")
         assert secret_of(stack)
         assert [asked(stack, each) for each in ({}, token, forged)] == [401, 200, 401]
+        assert data_key_of(stack) == key

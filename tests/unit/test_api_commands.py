@@ -33,7 +33,7 @@ def test_a_table_is_markdown(name: str, rows: int) -> None:
 
 @pytest.mark.parametrize(
     ("command", "missing"),
-    [("serve", ["DATABASE_URL", "REDIS_URL", "JWT_SECRET"]), ("migrate", ["DATABASE_URL"])],
+    [("serve", ["DATABASE_URL", "REDIS_URL", "JWT_SECRET", "DATA_KEY"]), ("migrate", ["DATABASE_URL"])],
 )
 def test_a_command_without_its_settings_does_not_start(command: str, missing: list[str]) -> None:
     """Status 2, and each missing variable on a line of its own on standard error."""

@@ -96,6 +96,8 @@ def test_process_starts_with_these_settings(
     assert settings.stripe_webhook_secret == (WEBHOOK_SECRET if name == "api" else "")
     assert settings.stripe_webhook_secret_previous == ""
     assert settings.stripe_secret_key == (STRIPE_KEY if name in {"api", "tasks"} else "")
+    assert bool(settings.data_key) is (name in {"api", "consumer", "tasks"})
+    assert settings.data_key_previous == ""
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -17,12 +17,14 @@ GOOD = {
     "KAFKA_CONFIG": '{"sasl.password": "hunter5"}',
     "JWT_SECRET": "hunter6" * 5,
     "JWT_SECRET_PREVIOUS": "hunter7" * 5,
+    "DATA_KEY": "hunter10" * 4,
+    "DATA_KEY_PREVIOUS": "hunter11" * 4,
     "STRIPE_WEBHOOK_SECRET": "whsec_hunter8",
     "STRIPE_WEBHOOK_SECRET_PREVIOUS": "whsec_hunter9",
 }
 SECRETS = [
     "DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "KAFKA_CONFIG", "JWT_SECRET", "JWT_SECRET_PREVIOUS",
-    "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_PREVIOUS",
+    "DATA_KEY", "DATA_KEY_PREVIOUS", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_PREVIOUS",
 ]  # fmt: skip
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what must be refused
 BAD = [
@@ -48,6 +50,8 @@ BAD = [
     ("AMOUNT_MAXIMUMS", '{"USD": -1}'), ("PAYMENT_METHODS", "credit_card, paypal"),
     ("AUTH", "off"), ("AUTH", "Optional"), ("JWT_SECRET", "hunter2"), ("JWT_SECRET", "hunter2" + " " * 40),
     ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2"), ("JWT_SECRET_PREVIOUS", "hunter2" * 4),
+    ("DATA_KEY", "hunter2"), ("DATA_KEY", "-----BEGIN PRIVATE KEY-----hunter2"),
+    ("DATA_KEY_PREVIOUS", "hunter2" * 4),
     ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
 ]  # fmt: skip
 
