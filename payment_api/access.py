@@ -14,6 +14,7 @@ from payment_api.principal import LOCAL, Principal, Role, current_principal
 from payment_api.services import services
 from payment_api.tokens import BadToken
 from shared.commands import customers
+from shared.commands.revocation import is_revoked
 from shared.customers import CustomerNotFound
 from shared.database import reading
 from shared.models import Payment
@@ -47,7 +48,10 @@ def _caller() -> Principal:
     authorization = flask.request.headers.get("Authorization")
     if authorization is None and not services().settings.auth_required:
         return LOCAL
-    return services().tokens.read(authorization or "")
+    caller = services().tokens.read(authorization or "")
+    if caller.token_id and is_revoked(services().sessions, caller.token_id):
+        raise BadToken("revoked")
+    return caller
 
 
 def visible(payment: Payment) -> bool:

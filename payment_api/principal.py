@@ -1,6 +1,7 @@
 """Who asks: every request to a route that is not open to all has a principal."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import cast
 
@@ -23,6 +24,9 @@ class Principal:
     id: str
     role: Role
     scopes: frozenset[str] = frozenset()
+    # The token that says so, and when it expires: what it takes to revoke it. None without a token.
+    token_id: str | None = None
+    expires_at: datetime | None = None
 
     def owns(self, customer_id: str | None) -> bool:
         """Whether this customer's payments are the caller's to see and to make."""

@@ -1,7 +1,9 @@
 """Read bearer tokens: who a JSON Web Token speaks for, once its signature and its times are right."""
 
+import hashlib
 import re
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
@@ -12,6 +14,7 @@ ALGORITHM = "HS256"  # never taken from the token: its header is the sender's wo
 LEEWAY_S = 10  # clocks of issuers differ a little
 LONGEST = 4096  # characters; more than any of ours needs, and below the server's limit for one header
 LONGEST_SUBJECT = 255
+_LAST_S = 253_402_300_799  # the last second that a datetime knows
 _SUBJECT = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_SUBJECT}}}")
 _BEARER = re.compile(rf"bearer +([A-Za-z0-9_.-]{{1,{LONGEST}}}) *", re.IGNORECASE)
 
@@ -32,7 +35,7 @@ class Tokens:
         match = _BEARER.fullmatch(authorization)
         if match is None:
             raise BadToken("no bearer token")
-        return _principal(self._claims(match[1]))
+        return _principal(self._claims(match[1]), match[1])
 
     def _claims(self, token: str) -> dict[str, Any]:
         reason = "no secret"
@@ -48,7 +51,7 @@ class Tokens:
         raise BadToken(reason)
 
 
-def _principal(claims: dict[str, Any]) -> Principal:
+def _principal(claims: dict[str, Any], token: str) -> Principal:
     subject, scope = claims["sub"], claims.get("scope", "")
     if not _SUBJECT.fullmatch(subject):
         raise BadToken("unusable sub")
@@ -58,7 +61,24 @@ def _principal(claims: dict[str, Any]) -> Principal:
         role = Role(claims.get("role", Role.CUSTOMER))
     except ValueError:
         raise BadToken("unknown role") from None
-    return Principal(_canonical(subject), role, frozenset(scope.split()))
+    return Principal(
+        _canonical(subject),
+        role,
+        frozenset(scope.split()),
+        token_id=_token_id(claims, token),
+        expires_at=datetime.fromtimestamp(min(int(claims["exp"]), _LAST_S), UTC),
+    )
+
+
+def _token_id(claims: dict[str, Any], token: str) -> str:
+    """The same for a token however it is written, and another for every other token.
+
+    An issuer's `jti` where there is one. Else what was signed, without the signature: that can be written in
+    several ways which all are right.
+    """
+    jti = claims.get("jti")
+    named = f"jti {claims.get('iss', '')}\x1f{jti}" if jti else f"signed {token.rpartition('.')[0]}"
+    return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _canonical(subject: str) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import Column, ColumnElement, TableClause, delete, func, select,
 
 from shared.database import Sessions, try_lock
 from shared.models import IdempotencyKey, InboxMessage, InboxState, plain
+from shared.models_access import RevokedToken
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
@@ -42,6 +43,8 @@ PURGED = (
         lambda settings: settings.retention_inbox_days,
         _INBOX.c.state.in_([InboxState.PROCESSED, InboxState.IGNORED]),
     ),
+    # Nobody takes an expired token; the day is for clocks that differ.
+    Purged(plain(RevokedToken), ("token_id",), "expires_at", lambda _: 1),
 )
 
 

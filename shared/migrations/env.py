@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from shared import models_customers  # noqa: F401 - its tables join the others' metadata
+from shared import models_access, models_customers  # noqa: F401 - their tables join the others' metadata
 from shared.models import Table
 
 connection = context.config.attributes["connection"]
