@@ -9,8 +9,11 @@ from typing import Any
 import flask
 from sqlalchemy import Select, select
 
+from payment_api import rate_limits
 from payment_api.errors import ErrorCode, RequestRefused
+from payment_api.jwks import KeysUnavailable
 from payment_api.principal import LOCAL, Principal, Role, current_principal
+from payment_api.scopes import may, needed_scope
 from payment_api.services import services
 from payment_api.tokens import BadToken
 from shared.commands import customers
@@ -21,20 +24,34 @@ from shared.models import Payment
 from shared.models_customers import Customer
 from shared.payments import PaymentNotFound
 
-_OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")
-# Stripe signs what it sends to /webhooks/, which is its way to say who it is.
-_OPEN_BELOW = ("/docs/", "/webhooks/")
+# What probes, documents and gateways ask for is neither asked who it is nor counted. Stripe signs what it
+# sends to /webhooks/, which is its way to say who it is.
+_FREE = ("/healthz", "/readyz", "/openapi.json", "/docs")
+_FREE_BELOW = ("/docs/", "/webhooks/")
+# Open to strangers, who are counted by their address.
+_OPEN: tuple[str, ...] = ()
+
+
+def is_free(rule: str) -> bool:
+    """Whether requests to this route are not even counted."""
+    return rule in _FREE or rule.startswith(_FREE_BELOW)
 
 
 def is_open(rule: str) -> bool:
     """Whether everybody may ask at this route, token or not. A new route is closed."""
-    return rule in _OPEN or rule.startswith(_OPEN_BELOW)
+    return is_free(rule) or rule in _OPEN
 
 
 def admit() -> None:
-    """Find out who sends this request, before anything of it is read. Raises RequestRefused."""
+    """Find out who sends this request and whether they may, before anything of it is read.
+
+    Raises RequestRefused.
+    """
     rule = flask.request.url_rule
-    if rule is None or is_open(rule.rule):
+    if rule is None or is_free(rule.rule):
+        return
+    if is_open(rule.rule):
+        _count(None)
         return
     try:
         flask.g.principal = _caller()
@@ -42,16 +59,44 @@ def admit() -> None:
         flask.g.facts = {"refused": str(error)}
         # Always the same words: whoever tries tokens learns nothing from them.
         raise RequestRefused(ErrorCode.UNAUTHENTICATED, "A valid bearer token is needed") from None
+    except KeysUnavailable:
+        message = "The issuer of the token cannot be asked for its keys; try again"
+        raise RequestRefused(ErrorCode.ISSUER_UNAVAILABLE, message) from None
+    _check_scope(rule.rule)
 
 
 def _caller() -> Principal:
     authorization = flask.request.headers.get("Authorization")
     if authorization is None and not services().settings.auth_required:
-        return LOCAL
-    caller = services().tokens.read(authorization or "")
+        return LOCAL  # on loopback alone, and not counted
+    try:
+        caller = services().tokens.read(authorization or "")
+    except BadToken:
+        _count(None)  # who guesses tokens has an address
+        raise
+    _count(caller)
     if caller.token_id and is_revoked(services().sessions, caller.token_id):
         raise BadToken("revoked")
     return caller
+
+
+def _count(caller: Principal | None) -> None:
+    """Count the request. Raises RequestRefused for one too many."""
+    standing = services().rate_limits.count(caller.id if caller else None, flask.request.remote_addr)
+    flask.g.rate = standing
+    if standing and standing.exceeded:
+        again = {"Retry-After": str(rate_limits.wait_s(standing))}
+        raise RequestRefused(ErrorCode.RATE_LIMITED, "Too many requests; come back later", again)
+
+
+def _check_scope(rule: str) -> None:
+    if flask.request.method == "OPTIONS":
+        return
+    scope = needed_scope(flask.request.method, rule)
+    if not may(current_principal(), scope):
+        # RFC 6750, section 3.1.
+        challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
+        raise RequestRefused(ErrorCode.FORBIDDEN, f"The scope {scope} is needed", challenge)
 
 
 def visible(payment: Payment) -> bool:

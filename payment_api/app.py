@@ -7,16 +7,19 @@ from typing import Any
 import flask
 import flask_smorest
 import flask_swagger_ui
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from payment_api import health, webhooks
+from payment_api import health, rate_limits, webhooks
 from payment_api.access import admit
+from payment_api.auditing import begin_audit, end_audit
 from payment_api.contracts import acme, delivery, delivery_payments, holds, payments, refunds
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
 from payment_api.dialects import dialect_of
-from payment_api.errors import ErrorCode, explain
+from payment_api.errors import ErrorCode, RequestRefused, explain
 from payment_api.http import MAX_BODY_BYTES, ExactJSONProvider, begin_request
 from payment_api.metrics import REQUEST_SECONDS, REQUESTS
 from payment_api.openapi import complete
+from payment_api.protection import protect
 from payment_api.services import Services
 from shared.telemetry import get_logger, log_context
 from shared.tracing import span
@@ -55,9 +58,14 @@ def create_app(services: Services) -> flask.Flask:
         OPENAPI_SWAGGER_UI_URL=f"{ASSETS}/",
     )
     app.extensions["services"] = services
+    _believe_proxies(app, services.settings.trusted_proxies)
     app.before_request(_begin)
     app.before_request(admit)
+    app.before_request(begin_audit)
+    # Flask calls these in the reverse order.
     app.after_request(_end)
+    app.after_request(protect)
+    app.after_request(end_audit)
     app.register_error_handler(Exception, _refuse)
     app.register_blueprint(health.blueprint)
     _serve_assets(app)
@@ -66,6 +74,12 @@ def create_app(services: Services) -> flask.Flask:
         api.register_blueprint(contract.blueprint)
     complete(api.spec, DIALECTS)
     return app
+
+
+def _believe_proxies(app: flask.Flask, number: int) -> None:
+    """Take the client's address and scheme from as many proxies as there are, and from nobody else."""
+    if number:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=number, x_proto=number)  # type: ignore[method-assign]
 
 
 def _serve_assets(app: flask.Flask) -> None:
@@ -91,6 +105,8 @@ def _begin() -> None:
 
 def _end(response: flask.Response) -> flask.Response:
     response.headers["X-Correlation-Id"] = flask.g.get("correlation_id", "")
+    if standing := flask.g.get("rate"):
+        response.headers.update(rate_limits.headers(standing))
     rule = flask.request.url_rule
     route = rule.rule if rule else "none"
     REQUESTS.labels(route, flask.request.method, response.status_code).inc()
@@ -124,4 +140,6 @@ def _refuse(error: Exception) -> tuple[dict[str, Any], int, dict[str, str]]:
         headers["WWW-Authenticate"] = "Bearer"
     if allowed := getattr(error, "valid_methods", None):
         headers["Allow"] = ", ".join(sorted(allowed))
+    if isinstance(error, RequestRefused):
+        headers.update(error.headers)
     return body, code.status, headers

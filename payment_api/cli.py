@@ -3,15 +3,20 @@
 import os
 import sys
 import tempfile
+from typing import NoReturn
 
 import click
 import simplejson
 
 from payment_api.errors import error_table
+from payment_api.principal import Role
 from shared.settings import API_NEEDS, BadSettings, Settings, load_settings, settings_table
+from shared.settings_checks import LIVE_KEYS
 from shared.telemetry import configure_logging, get_logger
 
 log = get_logger(__name__)
+
+LONGEST_TTL_S = 30 * 86_400
 
 
 @click.group()
@@ -50,6 +55,46 @@ def serve() -> None:
         from payment_api.server import serve_forever
 
         serve_forever(settings)
+
+
+@main.command()
+@click.option("--sub", "subject", required=True, help="who the token speaks for; a customer's own customerId")
+@click.option(
+    "--role", type=click.Choice([str(each) for each in Role]), default="customer", show_default=True
+)
+@click.option(
+    "--ttl",
+    "ttl_s",
+    type=click.IntRange(1, LONGEST_TTL_S),
+    default=3600,
+    show_default=True,
+    help="seconds that it is good for",
+)
+@click.option(
+    "--scope", default="", help="what it may be used for, by blanks; without it all that the role may"
+)
+def token(subject: str, role: str, ttl_s: int, scope: str) -> None:
+    """Print a bearer token to try the API with, signed with JWT_SECRET; not beside a live Stripe key."""
+    settings = _settings("token")
+    if settings.stripe_secret_key.startswith(LIVE_KEYS):
+        _refuse("token", "STRIPE_SECRET_KEY: a live key is set; tokens for it come from its issuer")
+    if not settings.jwt_secret:
+        _refuse("token", "JWT_SECRET: is not set (what bearer tokens are signed with)")
+    from payment_api.minting import mint
+    from payment_api.services import make_tokens
+    from payment_api.tokens import BadToken
+
+    made = mint(settings, subject, Role(role), ttl_s=ttl_s, scope=scope)
+    try:
+        make_tokens(settings).read(f"Bearer {made}")
+    except BadToken as error:
+        _refuse("token", f"the API would not take it: {error}")
+    click.echo(made)
+
+
+def _refuse(command: str, why: str) -> NoReturn:
+    click.echo(f"payment-api {command}: {why}", err=True)
+    sys.exit(2)
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """Every way a request can be refused: the codes that clients see, and the one map from error to HTTP."""
 
+from collections.abc import Mapping
 from enum import Enum
 from http import HTTPStatus
 
@@ -33,7 +34,7 @@ class ErrorCode(Enum):
         "The gateway or the card's issuer said no; the message says why",
         False,
     )
-    FORBIDDEN = (403, "The caller's role does not allow this; the message says what", False)
+    FORBIDDEN = (403, "The caller's role or scope does not allow this; the message says what", False)
     BAD_WEBHOOK_SIGNATURE = (400, "The webhook is not signed with our secret, or not at this time", False)
     NOT_FOUND = (404, "There is no such route", False)
     CUSTOMER_NOT_FOUND = (404, "There is no such customer that the caller may see", False)
@@ -59,9 +60,11 @@ class ErrorCode(Enum):
         False,
     )
     IDEMPOTENCY_KEY_REUSED = (422, "This Idempotency-Key was used before, for a different request", False)
+    RATE_LIMITED = (429, "Too many requests of this caller; come back after Retry-After seconds", True)
     BAD_REQUEST = (400, "The request cannot be understood", False)
     INTERNAL_ERROR = (500, "Something broke here; the log line with the same correlation id says what", True)
     SERVICE_UNAVAILABLE = (503, "The database is away or busy; come back after Retry-After seconds", True)
+    ISSUER_UNAVAILABLE = (503, "The keys of the tokens' issuer cannot be had; the token may be good", True)
     GATEWAY_NOT_CONFIGURED = (503, "This API has no key for the gateway, which the route needs", False)
     WEBHOOKS_NOT_CONFIGURED = (503, "This API has no secret to check webhooks with", False)
     GATEWAY_UNAVAILABLE = (503, "The gateway did not answer clearly; the same request completes it", True)
@@ -76,10 +79,11 @@ class ErrorCode(Enum):
 class RequestRefused(Exception):
     """A request that the HTTP side refuses by itself, before any command."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        """`message` is shown to the client and must not repeat what was sent."""
+    def __init__(self, code: ErrorCode, message: str, headers: Mapping[str, str] | None = None) -> None:
+        """`message` is shown to the client and must not repeat what was sent; so are further `headers`."""
         super().__init__(message)
         self.code = code
+        self.headers = headers or {}
 
 
 _DOMAIN: tuple[tuple[type[Exception], ErrorCode], ...] = (

@@ -11,3 +11,5 @@ REQUEST_SECONDS = Histogram(
 WAIT_SLOTS = Gauge(
     "payment_api_wait_slots_in_use", "Requests that wait for an outcome", multiprocess_mode="livesum"
 )
+KEY_FETCHES = Counter("payment_api_key_fetches", "Fetches of an outside issuer's keys", ["outcome"])
+LIMITED = Counter("payment_api_rate_limited", "Requests refused for their number", ["limit"])

@@ -9,6 +9,7 @@ from apispec import APISpec
 from payment_api.access import is_open
 from payment_api.dialects import NATIVE, Dialect, dialect_of
 from payment_api.errors import ErrorCode
+from payment_api.scopes import needed_scope
 
 _JSON = "application/json"
 _CORRELATION = {
@@ -36,9 +37,19 @@ _BEARER = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "HS256; `sub` is the caller, `role` what it is (customer by default), `exp` is required",
+    "description": "HS256 with our own secret, RS256 or ES256 with a key of the outside issuer. `sub` is the"
+    " caller, `role` what it is (customer by default), `scope` narrows what the role may, `exp` is required",
 }
-_CHALLENGE = {"description": "how to say who asks", "schema": {"type": "string", "enum": ["Bearer"]}}
+_CHALLENGE = {
+    "description": "`Bearer`; in a 403 with the scope that is missing",
+    "schema": {"type": "string", "pattern": "^Bearer"},
+}
+_CHALLENGED = {str(each.status) for each in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)}
+_RATE_HEADERS = {
+    "RateLimit-Limit": "requests that the caller or its address may make in a window",
+    "RateLimit-Remaining": "how many of them are left",
+    "RateLimit-Reset": "seconds until the window ends",
+}
 _RESPONSE_HEADERS = {
     "Preference-Applied": "the preference that was honoured",
     "Idempotent-Replayed": "`true` when the Idempotency-Key was used before",
@@ -72,7 +83,7 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
     # What flask-smorest adds by itself are references to its own errors, which we never answer.
     described = {code: each for code, each in operation["responses"].items() if "$ref" not in each}
     if not is_open(path):
-        operation["security"] = [{"bearer": []}]
+        operation["security"] = [{"bearer": [needed_scope(method.upper(), path)]}]
     is_command = method == "post" and not path.startswith(_WEBHOOKS)
     codes = _shared_codes(path, operation, dialect, is_command=is_command)
     for code in codes:
@@ -82,7 +93,9 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
         _complete_command(operation)
     for status, response in described.items():
         response.setdefault("headers", {})["X-Correlation-Id"] = _CORRELATION
-        if status == str(ErrorCode.UNAUTHENTICATED.status):
+        if "security" in operation:
+            response["headers"] |= _rate_headers()
+        if status in _CHALLENGED:
             response["headers"]["WWW-Authenticate"] = _CHALLENGE
         if status in _MAY_BE_RETRIED:
             response["headers"]["Retry-After"] = _RETRY_AFTER
@@ -100,7 +113,7 @@ def _shared_codes(
 ) -> list[ErrorCode]:
     codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
     if "security" in operation:
-        codes.append(ErrorCode.UNAUTHENTICATED)
+        codes += [ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED]
     if "{" in path or dialect is not NATIVE:
         codes.append(ErrorCode.PAYMENT_NOT_FOUND)
     if "requestBody" in operation:
@@ -108,8 +121,15 @@ def _shared_codes(
         if not path.startswith(_WEBHOOKS):
             codes.append(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
     if is_command:
-        codes += [ErrorCode.FORBIDDEN, ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
+        codes += [ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
     return codes
+
+
+def _rate_headers() -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": {"type": "integer", "minimum": 0}}
+        for name, text in _RATE_HEADERS.items()
+    }
 
 
 def _complete_command(operation: dict[str, Any]) -> None:

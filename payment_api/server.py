@@ -65,6 +65,8 @@ class Server(BaseApplication):
             "graceful_timeout": GRACEFUL_TIMEOUT_S,
             "max_requests": 0,
             "control_socket_disable": True,
+            # Whom to believe who the client is, the application decides (TRUSTED_PROXIES).
+            "forwarded_allow_ips": "",
             "logger_class": QuietLogger,
             "post_worker_init": _begin_process,
             "child_exit": _forget_figures,
@@ -82,6 +84,7 @@ def _begin_process(worker: Any) -> None:
     services: Services = worker.wsgi.extensions["services"]
     threading.Thread(target=_sample_pool, args=(services,), name="pool sampler", daemon=True).start()
     _let_waiting_requests_go(services)
+    services.tokens.prepare()
 
 
 def _forget_figures(_server: Any, worker: Any) -> None:
@@ -109,6 +112,8 @@ def _let_waiting_requests_go(services: Services) -> None:
 def serve_forever(settings: Settings) -> None:
     """Serve until SIGTERM."""
     log.info("serving", url=f"http://{settings.host}:{settings.port}", workers=settings.web_workers)
+    if settings.jwks_url and not (settings.jwt_issuer and settings.jwt_audience):
+        log.warning("tokens that the issuer made for others may be taken: set JWT_ISSUER and JWT_AUDIENCE")
     if not settings.stripe_webhook_secret:
         log.warning("Stripe's webhooks are refused: STRIPE_WEBHOOK_SECRET is not set")
     Server(settings).run()

@@ -6,6 +6,8 @@ from typing import cast
 import flask
 import redis
 
+from payment_api.jwks import Jwks
+from payment_api.rate_limits import RateLimits, read_limit
 from payment_api.tokens import Tokens
 from payment_api.waiting import Waiting
 from shared.commands.limits import AmountLimits
@@ -18,7 +20,7 @@ from shared.wakeup import Listener, connect_redis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The settings, the database, whose tokens are taken, who waits, and the gateway of customers."""
+    """The settings, the database, who is let in and how often, who waits, and the gateway of customers."""
 
     settings: Settings
     sessions: Sessions
@@ -27,6 +29,7 @@ class Services:
     limits: AmountLimits
     customers: CustomerGateway | None  # None without a key: everything else works without the gateway
     tokens: Tokens
+    rate_limits: RateLimits
 
     def pool_in_use(self) -> int:
         """Database connections that requests hold at this moment."""
@@ -44,9 +47,28 @@ def make_services(settings: Settings) -> Services:
         redis=client,
         waiting=Waiting(sessions, Listener(client), settings.wait_slots),
         limits=AmountLimits(settings.amount_minimums, settings.amount_maximums),
-        tokens=Tokens(settings.jwt_secret, settings.jwt_secret_previous),
+        tokens=make_tokens(settings),
+        rate_limits=_rate_limits(settings, client),
         customers=_customers(settings),
     )
+
+
+def make_tokens(settings: Settings) -> Tokens:
+    """The tokens that these settings say are to be taken."""
+    return Tokens(
+        (settings.jwt_secret, settings.jwt_secret_previous),
+        Jwks(settings.jwks_url) if settings.jwks_url else None,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+
+
+def _rate_limits(settings: Settings, client: redis.Redis) -> RateLimits:
+    limits = (
+        read_limit("principal", settings.rate_limit_principal),
+        read_limit("address", settings.rate_limit_address),
+    )
+    return RateLimits(client, limits, processes=settings.web_workers)
 
 
 def _customers(settings: Settings) -> CustomerGateway | None:

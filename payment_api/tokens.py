@@ -1,18 +1,22 @@
-"""Read bearer tokens: who a JSON Web Token speaks for, once its signature and its times are right."""
+"""Read bearer tokens: who a JSON Web Token speaks for, once everything about it is right."""
 
 import hashlib
 import re
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import jwt
 
+from payment_api.jwks import Jwks
 from payment_api.principal import Principal, Role
+from payment_api.scopes import named_scopes
 
-ALGORITHM = "HS256"  # never taken from the token: its header is the sender's word
+# Each source of keys has its algorithms; the token's header, which names one, is only its sender's word.
+SHARED_ALGORITHM = "HS256"
 LEEWAY_S = 10  # clocks of issuers differ a little
-LONGEST = 4096  # characters; more than any of ours needs, and below the server's limit for one header
+LONGEST = 7168  # characters; below the server's limit for one header
 LONGEST_SUBJECT = 255
 _LAST_S = 253_402_300_799  # the last second that a datetime knows
 _SUBJECT = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_SUBJECT}}}")
@@ -24,30 +28,57 @@ class BadToken(Exception):
 
 
 class Tokens:
-    """The tokens of an issuer that shares a secret with us."""
+    """The tokens of those who share a secret with us, and of an outside issuer that publishes its keys."""
 
-    def __init__(self, *secrets: str) -> None:
-        """Any of the secrets may have signed; an empty one signs nothing."""
+    def __init__(
+        self, secrets: Sequence[str], jwks: Jwks | None = None, *, issuer: str = "", audience: str = ""
+    ) -> None:
+        """Any of the secrets may have signed; an empty one signs nothing.
+
+        Where `issuer` or `audience` is given, every token has to name it.
+        """
         self._secrets = [each for each in secrets if each]
+        self._jwks = jwks
+        named = {"iss": issuer, "aud": audience}
+        self._expected: dict[str, Any] = {
+            "leeway": LEEWAY_S,
+            "issuer": issuer or None,
+            "audience": audience or None,
+            "options": {"require": ["exp", "sub", *(claim for claim, given in named.items() if given)]},
+        }
+
+    def prepare(self) -> None:
+        """Begin to fetch an outside issuer's keys, before the first token comes."""
+        if self._jwks:
+            self._jwks.refresh_soon()
 
     def read(self, authorization: str) -> Principal:
-        """Who an Authorization header speaks for. Raises BadToken."""
+        """Who an Authorization header speaks for. Raises BadToken, and KeysUnavailable."""
         match = _BEARER.fullmatch(authorization)
         if match is None:
             raise BadToken("no bearer token")
-        return _principal(self._claims(match[1]), match[1])
+        try:
+            claims = self._claims(match[1])
+        except jwt.PyJWTError as error:
+            raise BadToken(type(error).__name__) from None
+        return _principal(claims, match[1])
 
     def _claims(self, token: str) -> dict[str, Any]:
+        header = jwt.get_unverified_header(token)
+        if self._jwks and header.get("alg") != SHARED_ALGORITHM:
+            key = self._jwks.find(header["kid"]) if isinstance(header.get("kid"), str) else None
+            if key is None:
+                raise BadToken("unknown key")
+            return jwt.decode(token, key.key, [key.algorithm], **self._expected)
+        return self._claims_of_shared_secret(token)
+
+    def _claims_of_shared_secret(self, token: str) -> dict[str, Any]:
         reason = "no secret"
         for secret in self._secrets:
             try:
-                return jwt.decode(
-                    token, secret, [ALGORITHM], options={"require": ["exp", "sub"]}, leeway=LEEWAY_S
-                )
+                return jwt.decode(token, secret, [SHARED_ALGORITHM], **self._expected)
             except jwt.InvalidSignatureError as error:
                 reason = type(error).__name__
-            except jwt.PyJWTError as error:
-                raise BadToken(type(error).__name__) from None
         raise BadToken(reason)
 
 
@@ -64,7 +95,7 @@ def _principal(claims: dict[str, Any], token: str) -> Principal:
     return Principal(
         _canonical(subject),
         role,
-        frozenset(scope.split()),
+        named_scopes(scope),
         token_id=_token_id(claims, token),
         expires_at=datetime.fromtimestamp(min(int(claims["exp"]), _LAST_S), UTC),
     )

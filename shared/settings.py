@@ -10,8 +10,6 @@ from marshmallow.validate import OneOf, Range, Regexp
 from shared import settings_checks as checks
 from shared.settings_reading import explain, read, setting
 
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
-
 
 class BadSettings(Exception):
     """One or more environment variables are missing or not acceptable; the message names each."""
@@ -63,8 +61,18 @@ class Settings:
         "required",
         check=OneOf(["required", "optional"]),
     )
+    jwks_url: str = setting(
+        "where an outside issuer of tokens (RS256, ES256) publishes its keys: https, or http on loopback",
+        "",
+        check=lambda value: value and checks.https_url(value),
+    )
+    jwt_issuer: str = setting("the `iss` that every token must have; empty: not looked at", "")
+    jwt_audience: str = setting(
+        "our name, which every token must have in `aud`; empty: a token that has an `aud` is refused", ""
+    )
     jwt_secret: str = setting(
-        "what bearer tokens are signed with (HS256), 32 bytes or more; the API needs it unless AUTH=optional",
+        "what bearer tokens are signed with (HS256), 32 bytes or more; the API needs it unless AUTH=optional"
+        " or JWKS_URL is set",
         "",
         check=checks.signing_secret,
         secret=True,
@@ -87,6 +95,22 @@ class Settings:
         "",
         check=checks.signing_secret,
         secret=True,
+    )
+    rate_limit_principal: str = setting(
+        "requests that one token's `sub` may make, as in `100/second` or `6000/minute`; `off`: any number",
+        "6000/minute",
+        check=checks.rate,
+    )
+    rate_limit_address: str = setting(
+        "the same for one network address, with a token or without; IPv6 by its /64",
+        "12000/minute",
+        check=checks.rate,
+    )
+    trusted_proxies: int = setting(
+        "proxies in front of the API whose X-Forwarded-For and X-Forwarded-Proto are believed",
+        0,
+        "int",
+        Range(0, 10),
     )
     stripe_webhook_secret: str = setting(
         "the signing secret of Stripe's webhook endpoint, whsec_...; empty: webhooks are refused",
@@ -219,15 +243,17 @@ def load_settings(needs: Iterable[str]) -> Settings:
 
 
 def _is_needed(name: str, needs: Iterable[str], values: Mapping[str, Any]) -> bool:
-    return name in needs and not (name == "JWT_SECRET" and values.get("auth") == "optional")
+    if name == "JWT_SECRET" and (values.get("auth") == "optional" or values.get("jwks_url")):
+        return False
+    return name in needs
 
 
 def _combinations(values: Mapping[str, Any]) -> Iterator[str]:
     """What is acceptable by itself and unsafe together; every process looks, whichever of it is its own."""
     if values.get("auth") != "optional":
         return
-    if values.get("host", "127.0.0.1") not in LOOPBACK_HOSTS:
-        yield f"AUTH: optional is only for a HOST that is one of {', '.join(LOOPBACK_HOSTS)}"
+    if values.get("host", "127.0.0.1") not in checks.LOOPBACK_HOSTS:
+        yield f"AUTH: optional is only for a HOST that is one of {', '.join(checks.LOOPBACK_HOSTS)}"
     if values.get("stripe_secret_key", "").startswith(checks.LIVE_KEYS):
         yield "STRIPE_SECRET_KEY: a live key is refused unless AUTH is required; use sk_test_..."
 

@@ -11,6 +11,7 @@ from shared.money import CURRENCIES
 
 Check = Callable[[Any], Any]
 
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 LIVE_KEYS = ("sk_live_", "rk_live_")
 SIGNING_SECRET_BYTES = 32  # as many as HS256's hash has: RFC 7518, section 3.2
 
@@ -31,6 +32,25 @@ def url(*schemes: str) -> Check:
         return value
 
     return check
+
+
+def https_url(value: str) -> str:
+    """Check that it is a URL whose answers nobody on the way can change."""
+    url("https", "http")(value)
+    parts = urlsplit(value)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
+        raise ValidationError("expected https; http is only for loopback")
+    return value
+
+
+RATE = re.compile(r"([1-9]\d{0,8})/(second|minute|hour)")
+
+
+def rate(value: str) -> str:
+    """Check that it is a number of requests in a time, or none."""
+    if value != "off" and not RATE.fullmatch(value):
+        raise ValidationError("expected a number a second, minute or hour, as in 6000/minute, or off")
+    return value
 
 
 def stripe_key(value: str) -> str:

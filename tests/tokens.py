@@ -16,7 +16,7 @@ A_DAY_S: Final = 86_400
 
 
 def token(
-    subject: Any, *, secret: str = SECRET, algorithm: str | None = "HS256", headers: Any = None, **claims: Any
+    subject: Any, *, secret: Any = SECRET, algorithm: str | None = "HS256", headers: Any = None, **claims: Any
 ) -> str:
     """Return a token that is valid for a day; a claim of None is left out."""
     said = {"sub": subject, "exp": int(time.time()) + A_DAY_S, **claims}

@@ -9,6 +9,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from payment_api.errors import ErrorCode
+from payment_api.scopes import NEEDED
 from tests.api import Answer, Api, Settler
 from tests.delivery import KEY, Delivery, new_email
 from tests.factories import new_uuid, payment_body
@@ -51,7 +52,7 @@ def assert_documented(document: Any, answer: Answer, path: str, method: str = "g
     whole = schema | {"components": document["components"]}
     jsonschema_rs.Draft202012Validator(whole, validate_formats=True).validate(answer.body)
     ours = {"Location", "Preference-Applied", "Idempotent-Replayed", "X-Correlation-Id", "Retry-After"}
-    ours |= {"WWW-Authenticate"}
+    ours |= {"WWW-Authenticate", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
     assert ours & set(answer.headers) <= set(documented["headers"])
     assert ("Location" in answer.headers) is ("Location" in documented["headers"])
 
@@ -97,12 +98,14 @@ def test_every_operation_says_what_it_is_for(document: Any, path: str, method: s
 
 @pytest.mark.parametrize(("path", "method"), sorted(ROUTES - {WEBHOOK}))
 def test_every_operation_asks_for_a_token(document: Any, path: str, method: str) -> None:
-    """The document says which, and what is answered without one."""
+    """The document says which, and what is answered without one, without its scope, and to too many."""
     operation = document["paths"][path][method]
-    assert operation["security"] == [{"bearer": []}]
+    assert operation["security"] == [{"bearer": [NEEDED[method.upper(), path]]}]
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
-    assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
-    assert ("403" in operation["responses"]) is (method == "post")
+    for status in ("401", "403"):
+        assert "WWW-Authenticate" in operation["responses"][status]["headers"]
+    for response in operation["responses"].values():
+        assert {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"} <= set(response["headers"])
 
 
 def test_the_documented_amount_is_positive(document: Any) -> None:
@@ -185,6 +188,13 @@ def test_refusals_are_as_documented(api: Api, new_api: NewApi, document: Any) ->
     closed = new_api(AUTH="required", JWT_SECRET=SECRET)
     assert_documented(document, closed.post(**stranger), "/payments", "post")
     assert_documented(document, closed.get(f"/payments/{new_uuid()}", **stranger), path)
+    narrow = bearer(new_uuid(), scope="payments:write")
+    answers = [closed.get(f"/payments/{new_uuid()}", **narrow), closed.get(f"/payments/{new_uuid()}/refunds")]
+    limited = new_api(AUTH="required", JWT_SECRET=SECRET, RATE_LIMIT_PRINCIPAL="1/hour")
+    answers += [limited.get(f"/payments/{new_uuid()}", **bearer("busy")) for _ in range(2)]
+    assert [each.status for each in answers] == [403, 401, 404, 429]
+    for answer in answers:
+        assert_documented(document, answer, path)
 
 
 def test_holds_and_refunds_are_as_documented(shop: Shop, document: Any) -> None:

@@ -95,6 +95,8 @@ def test_the_table_tells_every_code() -> None:
         "INTERNAL_ERROR",
         "SERVICE_UNAVAILABLE",
         "GATEWAY_UNAVAILABLE",
+        "ISSUER_UNAVAILABLE",
+        "RATE_LIMITED",
     }
 
 

@@ -52,6 +52,11 @@ BAD = [
     ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2"), ("JWT_SECRET_PREVIOUS", "hunter2" * 4),
     ("DATA_KEY", "hunter2"), ("DATA_KEY", "-----BEGIN PRIVATE KEY-----hunter2"),
     ("DATA_KEY_PREVIOUS", "hunter2" * 4),
+    ("JWKS_URL", "issuer.example/keys"), ("JWKS_URL", "http://issuer.example/keys"),
+    ("JWKS_URL", "ftp://127.0.0.1/keys"),
+    ("RATE_LIMIT_PRINCIPAL", "6000"), ("RATE_LIMIT_PRINCIPAL", "0/minute"),
+    ("RATE_LIMIT_ADDRESS", "10/day"), ("RATE_LIMIT_ADDRESS", "-1/minute"), ("RATE_LIMIT_ADDRESS", "none"),
+    ("TRUSTED_PROXIES", "-1"), ("TRUSTED_PROXIES", "yes"),
     ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
 ]  # fmt: skip
 
@@ -188,6 +193,18 @@ def test_tokens_are_not_optional_elsewhere(
     assert said.startswith("AUTH: ")
     assert "HOST" in said
     assert len(said.splitlines()) == 1
+
+
+def test_an_outside_issuers_keys_do_instead_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens can be checked then; its address is https, but on this machine."""
+    monkeypatch.delenv("JWT_SECRET")
+    for url in (
+        "https://issuer.example/.well-known/jwks.json",
+        "http://127.0.0.1:8080/keys",
+        "http://[::1]/k",
+    ):
+        monkeypatch.setenv("JWKS_URL", url)
+        assert load_settings(API_NEEDS).jwks_url == url
 
 
 @pytest.mark.parametrize("key", ["sk_live_hunter2", "rk_live_hunter2"])
