@@ -72,4 +72,4 @@ def _request(message: Message) -> Event:
     try:
         return replace(event, causation_id=str(uuid.UUID(event.causation_id)))
     except ValueError:
-        raise events.InvalidEvent("the operation's id is no uuid") from None
+        raise events.UnreadableMessage("the operation's id is no uuid") from None

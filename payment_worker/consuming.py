@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, Message, TopicPartition
 
+from payment_worker.letters import Place, compose
 from payment_worker.metrics import CONSUMED, CONSUMER_LAG, DEAD_LETTERS
 from payment_worker.queues import OPERATIONS_PER_TASK
 from shared import events
@@ -162,20 +164,20 @@ class TopicConsumer:
         self._dead_in_a_row += 1
         if self._dead_in_a_row > MAX_DEAD_IN_A_ROW:
             raise TooManyDeadLetters(f"{MAX_DEAD_IN_A_ROW} unreadable messages in a row on {message.topic()}")
-        origin = {
-            "dlq_topic": message.topic() or "",
-            "dlq_partition": str(message.partition()),
-            "dlq_offset": str(message.offset()),
-            "dlq_error_class": type(error).__name__,
-            "dlq_error_message": str(error),
-        }
-        log.error("message buried", **origin)
+        origin = Place(
+            topic=message.topic() or "", partition=message.partition() or 0, offset=message.offset() or 0
+        )
+        key, value, headers = compose(
+            headers_of(message),
+            as_bytes(message.key()),
+            as_bytes(message.value()),
+            origin=origin,
+            sent_at=sent_at(message),
+            error=error,
+        )
+        log.error("message buried", origin=str(origin), error=type(error).__name__, reason=str(error))
         DEAD_LETTERS.labels(message.topic()).inc()
-        headers = [
-            *headers_of(message),
-            *((name, value.encode()) for name, value in origin.items()),
-        ]
-        return 0, self._prefix + events.DEAD_LETTERS, message.key(), message.value(), headers
+        return 0, self._prefix + events.DEAD_LETTERS, key, value, headers
 
 
 def take(consumer: Consumer) -> list[Message]:
@@ -189,6 +191,19 @@ def headers_of(message: Message) -> list[tuple[str, bytes]]:
     given = message.headers() or []
     pairs = given.items() if isinstance(given, dict) else given
     return [(name, value.encode() if isinstance(value, str) else value or b"") for name, value in pairs]
+
+
+def sent_at(message: Message) -> datetime | None:
+    """When a message was produced, as far as it says."""
+    kind, milliseconds = message.timestamp()
+    if kind == TIMESTAMP_NOT_AVAILABLE or milliseconds <= 0:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def as_bytes(value: str | bytes | None) -> bytes | None:
+    """A key or value as bytes, which the client library's types leave open."""
+    return value.encode() if isinstance(value, str) else value
 
 
 def _usable(message: Message) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 REDACTED: Final = "[redacted]"
 
@@ -106,6 +106,20 @@ def redact(text: str) -> str:
     for start, end in reversed(spans):
         text = f"{text[:start]}{REDACTED}{text[end:]}"
     return text
+
+
+def redact_document(document: Any) -> Any:
+    """Return a parsed JSON document with every card number and security code in it replaced by [redacted]."""
+    if isinstance(document, dict):
+        return {
+            redact(str(key)): REDACTED if _is_cvc_name(str(key)) else redact_document(value)
+            for key, value in document.items()
+        }
+    if isinstance(document, list | tuple):
+        return [redact_document(each) for each in document]
+    if isinstance(document, str):
+        return redact(document)
+    return REDACTED if _is_number_in(_text_of(document)) else document
 
 
 def _shown(key: object) -> str:

@@ -11,8 +11,18 @@ from typing import Any, Final
 import jsonschema_rs
 
 from shared.card_numbers import find_card_data
-from shared.documents import parse_json, render_json
-from shared.events import PAYMENT_REJECTED, SOURCE, VERSION, InvalidEvent, Message, check_against, rfc3339
+from shared.documents import render_json
+from shared.events import (
+    PAYMENT_REJECTED,
+    SOURCE,
+    VERSION,
+    Message,
+    SchemaBroken,
+    UnreadableMessage,
+    check_against,
+    parse_value,
+    rfc3339,
+)
 from shared.payments import Command
 
 REASON_LENGTH: Final = 500
@@ -113,9 +123,9 @@ def read_command(
     """
     try:
         named = {name: (raw or b"").decode() for name, raw in headers}
-        document = parse_json(value or b"")
+        document = parse_value(value)
     except ValueError as error:
-        raise InvalidEvent(f"not readable: {type(error).__name__}") from None
+        raise UnreadableMessage(f"not readable: {type(error).__name__}") from None
     card_data_in = find_card_data(document)
     if card_data_in is None:
         _check(command, document)
@@ -167,11 +177,11 @@ def _check(command: Command, document: Any) -> None:
     check_against(_VALIDATORS[command], command, document)
     # To JSON Schema 150.0 is an integer, too; to us it may be a mistake about the unit.
     if command is Command.AUTHORIZE_PAYMENT and type(document["amount"]) is not int:
-        raise InvalidEvent(f"{command}: amount breaks the rule type")
+        raise SchemaBroken(f"{command}: amount breaks the rule type")
 
 
 def _id_of(headers: Mapping[str, str], document: Mapping[str, Any], place: str) -> str:
     given = headers.get("ce_id") or document.get("eventId") or place
     if not _WORD.fullmatch(given):
-        raise InvalidEvent("the header ce_id is no text of visible characters")
+        raise UnreadableMessage("the header ce_id is no text of visible characters")
     return str(given)

@@ -18,6 +18,8 @@ SOURCE: Final = "/payment-service"
 VERSION: Final = "v1"  # a breaking change is a new version beside this one
 # The partition count bounds how many consumers can share the work; topics made later must keep it.
 PARTITIONS: Final = 6
+# Far above any event and any command; what is larger is not even parsed.
+MAX_VALUE_BYTES: Final = 256 * 1024
 
 _UUID = {"type": "string", "format": "uuid"}
 _ID_OR_NULL = {"type": ["string", "null"]}  # other services' ids are opaque to us
@@ -148,6 +150,26 @@ class InvalidEvent(Exception):
     """The message is not an event that we can read, or the event does not fit its schema."""
 
 
+class UnreadableMessage(InvalidEvent):
+    """The value is no JSON, or something in it or in the headers is not what its place is for."""
+
+
+class MessageTooLarge(InvalidEvent):
+    """The message is larger than anything that means something here."""
+
+
+class HeaderMissing(InvalidEvent):
+    """A header that every event has is not there."""
+
+
+class UnknownVersion(InvalidEvent):
+    """The event's type is of a version that this release does not know; a later one may."""
+
+
+class SchemaBroken(InvalidEvent):
+    """The value does not fit the schema of its type."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One announcement: who it is about, in which place of that payment's history, and what it says."""
@@ -196,10 +218,17 @@ def check_against(validator: jsonschema_rs.Draft202012Validator, name: str, data
     except jsonschema_rs.ValidationError as error:
         # Only the path and the rule's kind: the message itself would repeat the value.
         path = ".".join(str(step) for step in error.instance_path) or "value"
-        raise InvalidEvent(f"{name}: {path} breaks the rule {error.kind.name}") from None
+        raise SchemaBroken(f"{name}: {path} breaks the rule {error.kind.name}") from None
     except UnicodeEncodeError:
         # JSON can spell half a surrogate pair, which is no character and fits no rule about text.
-        raise InvalidEvent(f"{name}: a text is not Unicode") from None
+        raise UnreadableMessage(f"{name}: a text is not Unicode") from None
+
+
+def parse_value(value: bytes | None) -> Any:
+    """Parse the JSON of a message's value. Raises MessageTooLarge, and ValueError for what is no JSON."""
+    if value and len(value) > MAX_VALUE_BYTES:
+        raise MessageTooLarge(f"the value is larger than {MAX_VALUE_BYTES // 1024} KiB")
+    return parse_json(value or b"")
 
 
 def encode(event: Event, prefix: str = "") -> Message:
@@ -232,21 +261,21 @@ def decode(headers: Iterable[tuple[str, bytes | None]] | None, value: bytes | No
         named = {name: (raw or b"").decode() for name, raw in headers or ()}
         event_type, _, version = named["ce_type"].rpartition(".")
         if version != VERSION:
-            raise InvalidEvent(f"version {version[:20]!r} of the event type is not known here")
+            raise UnknownVersion(f"version {version[:20]!r} of the event type is not known here")
         event = Event(
             id=uuid.UUID(named["ce_id"]),
             type=Announcement(event_type),
             subject=uuid.UUID(named["ce_subject"]),
             sequence=int(named["ce_sequence"]),
             time=datetime.fromisoformat(named["ce_time"]),
-            data=parse_json(value or b""),
+            data=parse_value(value),
             correlation_id=named.get("ce_correlationid"),
             causation_id=named.get("ce_causationid"),
             traceparent=named.get("traceparent"),
         )
     except KeyError as error:
-        raise InvalidEvent(f"the header {error.args[0]} is missing") from None
+        raise HeaderMissing(f"the header {error.args[0]} is missing") from None
     except ValueError as error:
-        raise InvalidEvent(f"not readable: {type(error).__name__}") from None
+        raise UnreadableMessage(f"not readable: {type(error).__name__}") from None
     check(event.type, event.data)
     return event

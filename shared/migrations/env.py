@@ -1,9 +1,16 @@
 """What Alembic runs for each migration: one transaction a revision, on the connection it was given."""
 
+import importlib
+import pkgutil
+
 from alembic import context
 
-from shared import models_access, models_customers  # noqa: F401 - their tables join the others' metadata
+import shared
 from shared.models import Table
+
+for module in pkgutil.iter_modules(shared.__path__):
+    if module.name.startswith("models_"):
+        importlib.import_module(f"shared.{module.name}")  # its tables join the others' metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

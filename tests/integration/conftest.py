@@ -12,8 +12,10 @@ from psycopg import sql
 from shared.settings import Settings
 from tests.api import NOWHERE, Api, ServedApi, Settler, api_settings
 from tests.conftest import Servers
+from tests.door import Door
 from tests.shop import Shop
 from tests.tokens import PREVIOUS, SECRET
+from tests.topics import make_topics
 from tests.worker import make_bench
 
 NewApi = Callable[..., Api]
@@ -96,3 +98,24 @@ def shop(new_api: NewApi, settings: Settings) -> Iterator[Shop]:
     """Return an API whose payments are really carried out, one operation after the other, in this process."""
     with make_bench(settings) as bench:
         yield Shop(new_api(), bench)
+
+
+@pytest.fixture
+def new_door(shop: Shop, settings: Settings) -> Iterator[Callable[[], Door]]:
+    """Make consumers, which leave the group after the test."""
+    make_topics(settings)
+    made: list[Door] = []
+
+    def make() -> Door:
+        made.append(Door(shop, settings))
+        return made[-1]
+
+    yield make
+    for door in made:
+        door.close()
+
+
+@pytest.fixture
+def door(new_door: Callable[[], Door]) -> Door:
+    """Return the only consumer."""
+    return new_door()

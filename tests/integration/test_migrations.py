@@ -41,6 +41,10 @@ CLIENTS_KEY: Final = """
     INSERT INTO idempotency_key (principal, key, request_hash, payment_id, created_at)
     SELECT 'local', id::text, 'hash', id, created_at FROM payment"""
 PAUSE: Final = "INSERT INTO pause (kind, since, actor) VALUES ('charge', now(), 'operator')"
+REDRIVE = """
+    INSERT INTO redrive (letter_id, topic, partition, "offset", reason, actor, created_at, delivered_at)
+    VALUES (gen_random_uuid(), 'refund-payment', 0, 1, 'failed', 'somebody', now(), now())
+"""
 WEBHOOK: Final = """
     INSERT INTO inbox (source, message_id, type, payload, state, next_attempt_at, received_at)
     VALUES ('stripe', 'evt_1', 'charge.refunded', '{}', 'received', now(), now())"""
@@ -136,7 +140,7 @@ def filled(settings: Settings) -> Stored:
         bench.attempt(bench.order(), fault="lost_response")
         bench.order()
         bench.engine.dispose()
-    for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK, CUSTOMER, CARD, REVOKED, AUDITED):
+    for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK, CUSTOMER, CARD, REVOKED, AUDITED, REDRIVE):
         stored.change(statement)
     states = {row["state"] for row in stored.rows("operation")}
     assert states == {"succeeded", "failed", "in_flight", "requested"}

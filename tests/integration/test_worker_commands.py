@@ -4,121 +4,27 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
 
-from payment_worker.commands import CommandConsumer, Desk
+from payment_worker.commands import Desk
 from shared.command_messages import read_command
-from shared.events import DEAD_LETTERS, PARTITIONS, PAYMENT_REJECTED
-from shared.kafka import Deliveries, make_consumer
+from shared.events import DEAD_LETTERS
 from shared.payments import Command
-from shared.settings import Settings
 from tests.conftest import Servers
+from tests.door import SOON_S, Door, cart
 from tests.factories import as_json, new_uuid
 from tests.outages import held_down
-from tests.shop import Shop
-from tests.topics import HASTY, Headers, Received, kafka_of, make_topics, read_topics, write
+from tests.topics import read_topics
 from tests.waiting import wait_until
 
-SOON_S = 30.0
 HUNDRED, FORTY, NOTHING = Decimal("100.00"), Decimal("40.00"), Decimal("0.00")
 AUTHORIZE, CAPTURE, CANCEL, REFUND = Command
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
-
-
-class Door:
-    """A consumer of commands in this process, the topics that it reads and the payments that it makes."""
-
-    def __init__(self, shop: Shop, settings: Settings) -> None:
-        """Join the group."""
-        kafka = kafka_of(settings, **HASTY)
-        self.shop = shop
-        self.settings = settings
-        self.stop = threading.Event()
-        self.kafka = make_consumer(kafka, settings.kafka_topic_prefix + "payment-commands", "test-commands")
-        self.consumer = CommandConsumer(
-            self.kafka,
-            Deliveries(kafka, "test-rejections"),
-            settings.kafka_topic_prefix,
-            Desk(shop.bench.sessions, settings),
-        )
-
-    def send(self, command: Command, *values: Any, **headers: str) -> None:
-        """Produce values, dicts or raw, with these headers (_ as they are) under one key, in their order."""
-        named: Headers = [(name, value.encode()) for name, value in headers.items()]
-        raw = [each if isinstance(each, bytes) else as_json(each).encode() for each in values]
-        write(self.settings, command, [(b"one key", each, named) for each in raw])
-
-    def handle(self, count: int) -> None:
-        """Handle so many messages, and carry out what they ask for."""
-        handled = 0
-
-        def enough() -> bool:
-            nonlocal handled
-            handled += self.consumer.run_once(self.stop)
-            return handled >= count
-
-        wait_until(enough, SOON_S, f"{count} messages")
-        assert handled == count
-        self.shop.work()
-
-    def ask(self, command: Command, value: Any, **headers: str) -> None:
-        """Produce a command and have it carried out."""
-        self.send(command, value, **headers)
-        self.handle(1)
-
-    def rejections(self, count: int) -> list[Received]:
-        """Wait for so many answers to refused commands."""
-        return read_topics(self.settings, PAYMENT_REJECTED, count=count)
-
-    def committed(self, command: Command) -> int:
-        """How many messages of a topic the group is done with."""
-        topic = self.settings.kafka_topic_prefix + command
-        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        return sum(max(place.offset, 0) for place in self.kafka.committed(places, timeout=SOON_S))
-
-    def payments(self) -> list[Any]:
-        """All payments, newest first."""
-        return list(self.shop.api.get("/payments").body["payments"])
-
-    def inbox(self) -> list[dict[str, Any]]:
-        """What has come."""
-        return self.shop.api.stored.rows("inbox")
-
-    def close(self) -> None:
-        """Leave the group."""
-        self.stop.set()
-        self.consumer.run(self.stop)
-
-
-@pytest.fixture
-def new_door(shop: Shop, settings: Settings) -> Iterator[Callable[[], Door]]:
-    """Make consumers, which leave the group after the test."""
-    make_topics(settings)
-    made: list[Door] = []
-
-    def make() -> Door:
-        made.append(Door(shop, settings))
-        return made[-1]
-
-    yield make
-    for door in made:
-        door.close()
-
-
-@pytest.fixture
-def door(new_door: Callable[[], Door]) -> Door:
-    """Return the only consumer."""
-    return new_door()
-
-
-def cart(**changes: Any) -> dict[str, Any]:
-    """An AuthorizePayment command."""
-    return {"cartId": new_uuid(), "customerId": new_uuid(), "amount": 10_000, "currency": "USD", **changes}
 
 
 def test_a_cart_is_held(door: Door) -> None:
@@ -338,7 +244,7 @@ def test_what_cannot_be_read_goes_to_the_dead_letters(door: Door, caplog: pytest
         door.send(AUTHORIZE, cart())
         door.handle(len(UNREADABLE) + 2)
     letters = read_topics(door.settings, DEAD_LETTERS, count=len(UNREADABLE) + 1)
-    assert {each.named["dlq_error_class"] for each in letters} == {"InvalidEvent"}
+    assert {each.named["dlq_error_class"] for each in letters} == {"SchemaBroken", "UnreadableMessage"}
     assert all(each.named["dlq_topic"].startswith(door.settings.kafka_topic_prefix) for each in letters)
     assert len(door.inbox()) == len(door.payments()) == 1
     said = [each.named["dlq_error_message"] for each in letters]

@@ -226,18 +226,20 @@ def test_what_cannot_be_read_is_buried_as_it_came(
     assert subject.committed() == len(letters) + 1
     buried = read_topics(settings, DEAD_LETTERS, count=len(letters))
     assert sorted(each.named["dlq_error_message"] for each in buried) == sorted(letters)
-    origins = set()
+    origins, classes = set(), set()
     for each in buried:
         key, value, headers = letters[each.named["dlq_error_message"]]
         assert (each.key, each.raw) == (key, value)
         assert each.headers[: len(headers)] == [(name, text.decode()) for name, text in headers]
         added = dict(each.headers[len(headers) :])
         assert added.pop("dlq_topic") == settings.kafka_topic_prefix + REQUESTED
-        assert added.pop("dlq_error_class") == "InvalidEvent"
+        classes.add(added.pop("dlq_error_class"))
+        assert datetime.fromisoformat(added.pop("dlq_time")).tzinfo is not None
         del added["dlq_error_message"]
         origins.add((int(added.pop("dlq_partition")), int(added.pop("dlq_offset"))))
         assert added == {}
     assert len(origins) == len(letters)  # each points at a message of its own
+    assert classes == {"UnreadableMessage", "HeaderMissing", "UnknownVersion", "SchemaBroken", "InvalidEvent"}
 
 
 def test_a_topic_full_of_rubbish_stops_the_consumer(

@@ -1,0 +1,37 @@
+"""Dead letters that were sent again."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+MOMENT = sa.TIMESTAMP(timezone=True)
+
+
+def upgrade() -> None:
+    """Add the table."""
+    op.create_table(
+        "redrive",
+        sa.Column("letter_id", sa.Uuid(), nullable=False),
+        sa.Column("topic", sa.Text(), nullable=False),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("claimed_until", MOMENT, nullable=True),
+        sa.Column("delivered_at", MOMENT, nullable=True),
+        sa.CheckConstraint(
+            "(delivered_at IS NULL) = (claimed_until IS NOT NULL)",
+            name=op.f("ck_redrive_claimed_or_delivered"),
+        ),
+        sa.PrimaryKeyConstraint("letter_id", name=op.f("pk_redrive")),
+    )
+
+
+def downgrade() -> None:
+    """Drop it again."""
+    op.drop_table("redrive")
