@@ -5,12 +5,15 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 POLL_S: Final = 0.02
+# Limits are written for a quiet machine; on a crowded one everything takes several times as long.
+PATIENCE: Final = 4
 
 Answer = TypeVar("Answer")
 
 
 def wait_until(condition: Callable[[], Answer | None], timeout_s: float, what: str) -> Answer:
-    """Return the condition's first true answer; fail with `what` was waited for after `timeout_s` seconds."""
+    """Return the condition's first true answer; fail, with what was waited for, some while after `timeout_s`."""
+    timeout_s *= PATIENCE
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain for {what}; last: {answer!r}"

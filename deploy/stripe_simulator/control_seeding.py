@@ -71,7 +71,7 @@ def _is_fit(wanted: Any) -> bool:
 
 def _make(store: Store, wanted: Facts) -> dict[str, str | None]:
     created = wanted["created"]
-    asked = {name: wanted[name] for name in ("amount", "currency", "metadata") if name in wanted}
+    asked: Facts = {name: wanted[name] for name in ("amount", "currency", "metadata") if name in wanted}
     method = {"id": CARD, "_card": CARD}
     intent = intents.new_intent(
         {**asked, "payment_method": method, "payment_method_types": ["card"]}, created

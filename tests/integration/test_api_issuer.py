@@ -214,7 +214,6 @@ def test_without_keys_nothing_is_known_of_a_token(new_api: NewApi) -> None:
         RSA.published(d="AQAB"), EC.published(crv="P-384"), EC.published(x="AAAA"), EC.published(alg="RS256"),
         WEAK.published(), {"kty": "oct", "k": encoded(b"x" * 32), "kid": "rsa-1", "alg": "HS256"}, {}, "text",
     ],
-    ids=str,
 )  # fmt: skip
 def test_unfit_keys_are_left_out(server: KeyServer, document: Any) -> None:
     """For other uses or algorithms, weak, broken, secret and private ones; their neighbours are used."""
