@@ -1,19 +1,38 @@
 """The command group, and how a subcommand gets its settings and logs."""
 
 import functools
+import getpass
+import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from typing import Any
 
 import click
 from rich.console import Console
 
-from shared.database import Sessions, connect, make_sessions
+from shared.commands import audit
+from shared.database import Sessions, connect, make_sessions, new_id
 from shared.settings import BadSettings, Settings, load_settings
-from shared.telemetry import configure_logging
+from shared.telemetry import configure_logging, log_context
 from shared.tracing import configure_tracing
 
 PIPED_COLUMNS = 240  # the widest table with its ids whole
+
+
+class Moment(click.ParamType[datetime]):
+    """A point in time as ISO 8601 writes it; in UTC unless it says otherwise."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it, or fail with what is expected."""
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time like 2026-11-20T08:00:00Z", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @click.group()
@@ -39,8 +58,44 @@ def operators_sessions(settings: Settings) -> Iterator[Sessions]:
         engine.dispose()
 
 
-def with_settings(name: str, *needs: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a subcommand the settings and set up its logs; a bad setting ends it at once with status 2."""
+@contextmanager
+def audited(settings: Settings, name: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Note who gives this command before it is carried out, and how it ended; a dry run leaves no trace."""
+    if options.get("dry_run"):
+        yield
+        return
+    act = audit.Act(
+        actor=getpass.getuser(),
+        channel="command",
+        action=f"payment-worker {name}",
+        subject={key: _shown(value) for key, value in options.items() if value not in (None, (), False)},
+        came_from=socket.gethostname(),
+        correlation_id=str(new_id()),
+    )
+    with operators_sessions(settings) as sessions, log_context(correlation_id=act.correlation_id):
+        entry = audit.note(sessions, act)
+        outcome = "failed"
+        try:
+            yield
+            outcome = "done"
+        except click.ClickException as error:
+            outcome = f"failed: {error.message}"
+            raise
+        finally:
+            audit.complete(sessions, entry, outcome)
+
+
+def _shown(value: Any) -> Any:
+    return [str(each) for each in value] if isinstance(value, tuple) else str(value)
+
+
+def with_settings(
+    name: str, *needs: str, changes: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a subcommand the settings and set up its logs; a bad setting ends it at once with status 2.
+
+    One that `changes` something leaves an entry in the audit trail, for which it needs DATABASE_URL.
+    """
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(body)
@@ -52,8 +107,10 @@ def with_settings(name: str, *needs: str) -> Callable[[Callable[..., None]], Cal
                 sys.exit(2)
             configure_logging(name, settings.log_level, settings.log_format)
             configure_tracing(name)
-            body(settings, **options)
+            with audited(settings, name, options) if changes else nullcontext():
+                body(settings, **options)
 
+        run.changes = changes  # type: ignore[attr-defined]
         return run
 
     return decorate

@@ -12,8 +12,7 @@ import simplejson
 from rich.markup import escape
 from rich.table import Table
 
-from payment_worker.cli.command import console, main, operators_sessions, with_settings
-from payment_worker.cli.events import Moment
+from payment_worker.cli.command import Moment, console, main, operators_sessions, with_settings
 from payment_worker.letters import DeadLetter, Reason
 from shared.card_numbers import REDACTED, redact, redact_document
 from shared.documents import parse_json
@@ -165,7 +164,7 @@ def show(settings: Settings, letter: str, *, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="every letter that there is")
 @click.option("--dry-run", is_flag=True, help="only say what would be done")
 @_as_json
-@with_settings("dead-letters redrive", *NEEDS)
+@with_settings("dead-letters redrive", *NEEDS, changes=True)
 def redrive(
     settings: Settings,
     *,

@@ -4,13 +4,13 @@ import time
 import uuid
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from payment_worker.cli.command import main, operators_sessions, with_settings
+from payment_worker.cli.command import Moment, main, operators_sessions, with_settings
 from shared.database import Sessions
 from shared.events import rfc3339
 from shared.payments import Announcement
@@ -21,20 +21,6 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_S = 0.2
 TYPES = [str(each) for each in Announcement]
-
-
-class Moment(click.ParamType[datetime]):
-    """A point in time as ISO 8601 writes it; in UTC unless it says otherwise."""
-
-    name = "when"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read it, or fail with what is expected."""
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no time like 2026-11-20T08:00:00Z", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @main.group()
@@ -48,7 +34,7 @@ def events() -> None:
 @click.option("--payment", type=click.UUID, help="only of this payment")
 @click.option("--type", "event_type", type=click.Choice(TYPES), help="only of this type")
 @click.option("--dry-run", is_flag=True, help="only say how many there are")
-@with_settings("events replay", "DATABASE_URL")
+@with_settings("events replay", "DATABASE_URL", changes=True)
 def replay(
     settings: Settings,
     *,

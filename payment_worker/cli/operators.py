@@ -37,7 +37,7 @@ def _chosen(kind: str | None) -> list[OperationKind]:
 
 @main.command()
 @_kind
-@with_settings("pause", "DATABASE_URL")
+@with_settings("pause", "DATABASE_URL", changes=True)
 def pause(settings: Settings, kind: str | None) -> None:
     """Let nothing new reach the gateway; commands are still taken, and what is in flight ends."""
     with operators_sessions(settings) as sessions:
@@ -48,7 +48,7 @@ def pause(settings: Settings, kind: str | None) -> None:
 
 @main.command()
 @_kind
-@with_settings("resume", "DATABASE_URL")
+@with_settings("resume", "DATABASE_URL", changes=True)
 def resume(settings: Settings, kind: str | None) -> None:
     """Let what was paused go on; recovery dispatches what has become due within seconds."""
     with operators_sessions(settings) as sessions:

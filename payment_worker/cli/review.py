@@ -74,7 +74,7 @@ def _row(case: Any) -> dict[str, Any]:
     help="seen: nothing is to be done; adopt: record what the gateway has; retry: once it is certain that the"
     " gateway has nothing, under a new idempotency key. The last two need STRIPE_SECRET_KEY",
 )
-@with_settings("review resolve", "DATABASE_URL")
+@with_settings("review resolve", "DATABASE_URL", changes=True)
 def resolve(settings: Settings, operation: uuid.UUID, way: str) -> None:
     """Resolve one OPERATION; its timeline says how and by whom. Status 1 when nothing was done."""
     from payment_worker.review import NothingDone

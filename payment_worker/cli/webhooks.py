@@ -48,7 +48,7 @@ def list_webhooks(settings: Settings, state: str | None, limit: int) -> None:
 @webhooks.command()
 @click.argument("event_ids", nargs=-1)
 @click.option("--state", type=_states, help="all of these")
-@with_settings("webhooks replay", "DATABASE_URL")
+@with_settings("webhooks replay", "DATABASE_URL", changes=True)
 def replay(settings: Settings, event_ids: tuple[str, ...], state: str | None) -> None:
     """Process webhooks again, by EVENT_IDS or all in one state, as if they had just come."""
     if bool(event_ids) == bool(state):
