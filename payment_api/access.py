@@ -82,7 +82,11 @@ def _caller() -> Principal:
 
 def _count(caller: Principal | None) -> None:
     """Count the request. Raises RequestRefused for one too many."""
-    standing = services().rate_limits.count(caller.id if caller else None, flask.request.remote_addr)
+    standing = services().rate_limits.count(
+        caller.id if caller else None,
+        flask.request.remote_addr,
+        customer=caller is not None and caller.role is Role.CUSTOMER,
+    )
     flask.g.rate = standing
     if standing and standing.exceeded:
         again = {"Retry-After": str(rate_limits.wait_s(standing))}

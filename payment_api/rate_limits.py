@@ -45,7 +45,7 @@ return counted
 class Limit(NamedTuple):
     """A number of requests in a window of time."""
 
-    of: str  # "principal" or "address"
+    of: str  # "customer", "principal" or "address"
     amount: int
     window_s: int
 
@@ -111,7 +111,7 @@ class LocalCounters:
 
 
 class RateLimits:
-    """Counts requests; one round trip to Redis for both limits, none without any."""
+    """Counts requests; one round trip to Redis for all limits, none without any."""
 
     def __init__(
         self,
@@ -130,9 +130,16 @@ class RateLimits:
         self._redis_again_at: float | None = None
         self._changing = threading.Lock()
 
-    def count(self, principal: str | None, address: str | None) -> Standing | None:
-        """Count a request; how the limit stands that it comes closest to. None where there is no limit."""
-        names = {"principal": principal, "address": site_of(address)}
+    def count(self, principal: str | None, address: str | None, *, customer: bool = False) -> Standing | None:
+        """Count a request; how the limit stands that it comes closest to. None where there is no limit.
+
+        `customer` says that the principal is one, for whom there is a limit more.
+        """
+        names = {
+            "customer": principal if customer else None,
+            "principal": principal,
+            "address": site_of(address),
+        }
         asked = [(limit, name) for of, limit in self._limits.items() if (name := names[of])]
         if not asked:
             return None

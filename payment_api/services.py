@@ -65,6 +65,7 @@ def make_tokens(settings: Settings) -> Tokens:
 
 def _rate_limits(settings: Settings, client: redis.Redis) -> RateLimits:
     limits = (
+        read_limit("customer", settings.rate_limit_customer),
         read_limit("principal", settings.rate_limit_principal),
         read_limit("address", settings.rate_limit_address),
     )

@@ -97,13 +97,16 @@ class Settings:
         secret=True,
     )
     rate_limit_principal: str = setting(
-        "requests that one token's `sub` may make, as in `100/second` or `6000/minute`; `off`: any number",
-        "6000/minute",
+        "requests that one caller (a token's `sub`) may make, as in `500/second`; `off`: any number",
+        "30000/minute",
         check=checks.rate,
     )
+    rate_limit_customer: str = setting(
+        "the same for a caller that is a customer, a person who pays", "600/minute", check=checks.rate
+    )
     rate_limit_address: str = setting(
-        "the same for one network address, with a token or without; IPv6 by its /64",
-        "12000/minute",
+        "the same for a network address, with good tokens, bad ones or none; IPv6 by its /64",
+        "30000/minute",
         check=checks.rate,
     )
     trusted_proxies: int = setting(

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 
 from deploy.local.identity import Identity
+from deploy.local.parts import program
 
 TITLES = {
     "api_url": "API",
@@ -31,7 +32,11 @@ def _tokens(identity: Identity) -> str:
         if identity.required
         else "AUTH=optional: nobody needs one, as this stack answers on loopback only"
     )
-    return f"  {'Tokens':<11}{state}; signed with {identity.secret_file or 'your JWT_SECRET'}"
+    told = f"JWT_SECRET_FILE={identity.secret_file} " if identity.secret_file else ""
+    return (
+        f"  {'Tokens':<11}{state}; signed with {identity.secret_file or 'your JWT_SECRET'}\n"
+        f"  {'':<11}TOKEN=$({told}{program('payment-api')} token --sub me --role service)"
+    )
 
 
 def _first_payment(api_url: str, identity: Identity) -> list[str]:

@@ -49,6 +49,14 @@ def test_a_principal_has_so_many_requests(new_api: NewApi) -> None:
     assert apis[0].get("/payments", **bearer("another")).status == 200
 
 
+def test_a_customer_has_fewer(new_api: NewApi) -> None:
+    """A person needs less than a part of the shop, which is counted apart."""
+    api = new_api(**CLOSED, RATE_LIMIT_CUSTOMER="1/hour", RATE_LIMIT_PRINCIPAL="3/hour")
+    assert statuses([api.get("/payments", **bearer("ada")) for _ in range(2)]) == [200, 429]
+    shop = bearer("shop", role="service")
+    assert statuses([api.get("/payments", **shop) for _ in range(4)]) == [200, 200, 200, 429]
+
+
 def test_an_address_has_so_many_requests(new_api: NewApi) -> None:
     """Whoever asks from there, with bad tokens too, so that nobody goes on guessing; elsewhere is free."""
     api = new_api(**CLOSED, RATE_LIMIT_ADDRESS="3/hour", TRUSTED_PROXIES=1)
@@ -106,7 +114,7 @@ def test_who_needs_no_token_is_not_counted(new_api: NewApi) -> None:
 
 def test_off_is_off(new_api: NewApi, redis_url: str) -> None:
     """Without limits Redis is not asked, and nothing is said of any."""
-    api = new_api(**CLOSED, RATE_LIMIT_ADDRESS="off", RATE_LIMIT_PRINCIPAL="off")
+    api = new_api(**CLOSED, RATE_LIMIT_ADDRESS="off", RATE_LIMIT_PRINCIPAL="off", RATE_LIMIT_CUSTOMER="off")
     answer = api.get("/payments", **bearer("x"))
     assert (answer.status, "RateLimit-Limit" in answer.headers) == (200, False)
     with connect_redis(redis_url) as client:
@@ -142,7 +150,7 @@ def test_what_stands_in_redis_names_nobody(new_api: NewApi, redis_url: str) -> N
     new_api(**CLOSED).get("/payments", **bearer("ada@shop.example"))
     with connect_redis(redis_url) as client:
         keys = client.keys(f"{KEYS}*")
-        assert len(keys) == 2
+        assert len(keys) == 3
         assert not [key for key in keys if b"ada" in key or b"127" in key]
         assert all(0 < client.pttl(key) <= 60_000 for key in keys)
 

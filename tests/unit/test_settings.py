@@ -55,6 +55,7 @@ BAD = [
     ("JWKS_URL", "issuer.example/keys"), ("JWKS_URL", "http://issuer.example/keys"),
     ("JWKS_URL", "ftp://127.0.0.1/keys"),
     ("RATE_LIMIT_PRINCIPAL", "6000"), ("RATE_LIMIT_PRINCIPAL", "0/minute"),
+    ("RATE_LIMIT_CUSTOMER", "x"),
     ("RATE_LIMIT_ADDRESS", "10/day"), ("RATE_LIMIT_ADDRESS", "-1/minute"), ("RATE_LIMIT_ADDRESS", "none"),
     ("TRUSTED_PROXIES", "-1"), ("TRUSTED_PROXIES", "yes"),
     ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
