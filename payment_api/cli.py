@@ -9,7 +9,7 @@ import click
 import simplejson
 
 from payment_api.errors import error_table
-from payment_api.principal import Role
+from payment_api.principal import Principal, Role
 from shared.settings import API_NEEDS, BadSettings, Settings, load_settings, settings_table
 from shared.settings_checks import LIVE_KEYS
 from shared.telemetry import configure_logging, get_logger
@@ -90,6 +90,40 @@ def token(subject: str, role: str, ttl_s: int, scope: str) -> None:
     except BadToken as error:
         _refuse("token", f"the API would not take it: {error}")
     click.echo(made)
+
+
+@main.command()
+def revoke() -> None:
+    """Refuse a bearer token from now on; it is read from standard input, not from the command line."""
+    settings = _settings("revoke", "DATABASE_URL")
+    from payment_api.jwks import KeysUnavailable
+    from payment_api.services import make_tokens
+    from payment_api.tokens import BadToken
+
+    text = sys.stdin.read().strip()
+    try:
+        caller = make_tokens(settings).read(f"Bearer {text}")
+    except BadToken as error:
+        _refuse("revoke", f"the API would not take this token anyway: {error}")
+    except KeysUnavailable:
+        _refuse("revoke", "the issuer's keys cannot be had, so nothing is known of this token")
+    _revoke(settings, caller)
+    click.echo(f"revoked: a token of {caller.id}, good until {caller.expires_at:%F %T} UTC")
+
+
+def _revoke(settings: Settings, caller: Principal) -> None:
+    from shared.commands import audit, revocation
+    from shared.database import connect, make_sessions
+
+    assert caller.token_id and caller.expires_at  # noqa: S101, PT018 - whoever has a token has both
+    engine = connect(settings.database_url, pool_size=1, application="payment-operator")
+    try:
+        sessions = make_sessions(engine)
+        entry = audit.note(sessions, audit.by_command("payment-api revoke", {"sub": caller.id}))
+        revocation.revoke(sessions, caller.token_id, caller.expires_at)
+        audit.complete(sessions, entry, "done")
+    finally:
+        engine.dispose()
 
 
 def _refuse(command: str, why: str) -> NoReturn:

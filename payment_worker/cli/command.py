@@ -1,8 +1,6 @@
 """The command group, and how a subcommand gets its settings and logs."""
 
 import functools
-import getpass
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -13,7 +11,7 @@ import click
 from rich.console import Console
 
 from shared.commands import audit
-from shared.database import Sessions, connect, make_sessions, new_id
+from shared.database import Sessions, connect, make_sessions
 from shared.settings import BadSettings, Settings, load_settings
 from shared.telemetry import configure_logging, log_context
 from shared.tracing import configure_tracing
@@ -64,14 +62,8 @@ def audited(settings: Settings, name: str, options: Mapping[str, Any]) -> Iterat
     if options.get("dry_run"):
         yield
         return
-    act = audit.Act(
-        actor=getpass.getuser(),
-        channel="command",
-        action=f"payment-worker {name}",
-        subject={key: _shown(value) for key, value in options.items() if value not in (None, (), False)},
-        came_from=socket.gethostname(),
-        correlation_id=str(new_id()),
-    )
+    given = {key: _shown(value) for key, value in options.items() if value not in (None, (), False)}
+    act = audit.by_command(f"payment-worker {name}", given)
     with operators_sessions(settings) as sessions, log_context(correlation_id=act.correlation_id):
         entry = audit.note(sessions, act)
         outcome = "failed"

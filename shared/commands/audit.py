@@ -1,5 +1,7 @@
 """The trail of what operators change: noted before it is done, completed when it is known how it ended."""
 
+import getpass
+import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +31,18 @@ class Act:
     subject: Mapping[str, Any]  # ids and options; nothing secret, nothing of cards
     came_from: str
     correlation_id: str
+
+
+def by_command(name: str, subject: Mapping[str, Any]) -> Act:
+    """An act by a command that was given on this host, in the name of who is logged in."""
+    return Act(
+        actor=getpass.getuser(),
+        channel="command",
+        action=name,
+        subject=subject,
+        came_from=socket.gethostname(),
+        correlation_id=str(new_id()),
+    )
 
 
 def note(sessions: Sessions, act: Act) -> uuid.UUID:

@@ -3,13 +3,15 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 
+from payment_api.cli import main
 from payment_worker import retention
 from shared.commands.revocation import is_revoked, revoke
 from tests.api import Api
 from tests.integration.conftest import NewApi
 from tests.integration.test_api_auth import assert_unauthenticated
-from tests.tokens import PREVIOUS, SECRET, bearer
+from tests.tokens import OTHER, PREVIOUS, SECRET, bearer, token
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
 # The last character of a signature of 32 bytes holds two bits that nobody reads.
@@ -52,6 +54,24 @@ def test_a_token_written_otherwise_is_the_same_token(closed: Api) -> None:
     revoke_of(closed, headers)
     for each in taken:
         assert_unauthenticated(closed.get("/payments", **each))
+
+
+def test_an_operator_revokes_a_token(closed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read from standard input and leaves a trail without it; a bad one is said to be one."""
+    monkeypatch.setenv("DATABASE_URL", closed.stored.database_url)
+    monkeypatch.setenv("JWT_SECRET", SECRET)
+    headers = bearer("somebody", role="service")
+    text = headers["Authorization"].partition(" ")[2]
+    done = CliRunner().invoke(main, ["revoke"], input=f"{text}\n")
+    assert (done.exit_code, "a token of somebody" in done.output, text in done.output) == (0, True, False)
+    assert_unauthenticated(closed.get("/payments", **headers))
+    (noted,) = closed.stored.rows("audit_entry")
+    assert (noted["action"], noted["outcome"]) == ("payment-api revoke", "done")
+    assert noted["subject"] == {"sub": "somebody"}
+    for bad in ("", "x", token("x", secret=OTHER)):
+        refused = CliRunner().invoke(main, ["revoke"], input=bad)
+        assert (refused.exit_code, "would not take this token anyway" in refused.stderr) == (2, True)
+    assert closed.stored.counts() == {"revoked_token": 1, "audit_entry": 1}
 
 
 def test_what_is_remembered_of_a_token_signs_nothing(closed: Api) -> None:

@@ -8,7 +8,8 @@ import pytest
 from payment_api.cli import markdown_table
 from shared.payments import TRANSITIONS
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["errors", "settings"])
@@ -23,3 +24,10 @@ def test_state_picture_has_exactly_the_edges_of_the_table() -> None:
     """Each edge of the picture is one of the code's, with the event that it announces, and the reverse."""
     drawn = set(re.findall(r"^    (\w+) --> (\w+)(?:: ([\w-]+))?$", README, re.MULTILINE))
     assert drawn == {(start, end, event or "") for (start, end), event in TRANSITIONS.items()}
+
+
+def test_the_tests_that_are_named_are_there() -> None:
+    """What the security page says is shown by a test can be looked up."""
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", README))
+    assert len(named) > 10
+    assert {each for each in named if not (ROOT / each).is_file()} == set()
