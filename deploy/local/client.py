@@ -61,13 +61,17 @@ class RunningStack:
 
         The broker is ready when its topics are there again (with servers only: when it answers).
         """
-
-        def is_back() -> bool:
-            entry = self._state.read_pids().get(name)
-            return entry is not None and entry.pid != old_pid and entry.ready
-
-        _wait(is_back, self._supervisor, timeout_s, f"{name} is not back after {timeout_s:g} s")
+        otherwise = f"{name} is not back after {timeout_s:g} s"
+        _wait(lambda: self.is_back(name, old_pid), self._supervisor, timeout_s, otherwise)
         return self.pid_of(name)
+
+    def is_back(self, name: str, old_pid: int) -> bool:
+        """Whether the part runs under another pid and is ready. Raises StackFailed at the stack's end."""
+        if self._supervisor.poll() is not None:
+            message = f"the stack has ended with status {self._supervisor.returncode}"
+            raise StackFailed(message)
+        entry = self._state.read_pids().get(name)
+        return entry is not None and entry.pid != old_pid and entry.ready
 
     def log(self, name: str) -> str:
         """What the part has written in this run so far."""

@@ -3,7 +3,6 @@
 import os
 import secrets
 import select
-import shutil
 import signal
 import sys
 import threading
@@ -28,9 +27,8 @@ from deploy.local.demo.stage import NotInTime, Stage
 from deploy.local.demo.stripe_control import StripeControl
 from deploy.local.ordering.outcomes import Outcome, Outcomes, Verdict
 from deploy.local.ordering.payments import Payments
-from deploy.local.place import bring_home
-from deploy.local.processes import end_recorded
 from deploy.local.state import SUPERVISOR, StackIsLive, StateFolder
+from deploy.local.wipe import wipe
 
 # A charge that Stripe answered with a 500 counts as never made after two looks this far apart. Ten minutes
 # outside a demo.
@@ -39,8 +37,6 @@ INTRODUCTION = """\
 [bold]The main job, end to end[/]: HTTP, PostgreSQL, Kafka, Celery, Stripe's SDK, PostgreSQL, Kafka.
 Each part is the real server; Stripe is a simulator. Then things go wrong, on purpose.
 """
-LOCK_WAIT_S = 6.0  # the demo before this one may still be clearing up
-LEFTOVERS_GRACE_S = 2.0
 SETTLE_TIMEOUT_S = 45.0
 LEAVE_TIMEOUT_S = 5.0
 INTERRUPTED = 128 + signal.SIGINT
@@ -69,19 +65,6 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("Interrupted; everything that was started has been stopped.")
         return INTERRUPTED
-
-
-def wipe(state: StateFolder) -> None:
-    """Empty the demo's own state folder. Raises StackIsLive when a demo runs in it."""
-    state.create()
-    with state.locked(LOCK_WAIT_S):
-        end_recorded(state.read_pids(), LEFTOVERS_GRACE_S)
-        bring_home(state)
-        for entry in state.path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != "lock":
-                entry.unlink()
 
 
 def perform(console: Console, state: StateFolder, began: float) -> tuple[Evidence, bool]:

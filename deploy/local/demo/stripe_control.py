@@ -19,9 +19,10 @@ class StripeControl:
         """Nothing is sent yet."""
         self._url = f"{stripe_api_url}/_control"
 
-    def fault(self, kind: str, order_id: str) -> None:
-        """Let the next request for this order go wrong."""
-        self._call("POST", "faults", {"kind": kind, "times": 1, "match": {"order_id": order_id}})
+    def fault(self, kind: str, order_id: str | None = None) -> None:
+        """Let the next request for this order go wrong, or of no matter which order."""
+        match = {"order_id": order_id} if order_id else {}
+        self._call("POST", "faults", {"kind": kind, "times": 1, "match": match})
 
     def outage(self, kind: str) -> None:
         """Let every command go wrong until `end_outage`."""
@@ -31,9 +32,9 @@ class StripeControl:
         """Drop all faults."""
         self._call("DELETE", "faults")
 
-    def latency_ms(self, every_call_ms: float | None) -> None:
-        """Let every charge take this long from now on; None for no time at all."""
-        self._call("PUT", "latency", {"p50_ms": every_call_ms, "p99_ms": every_call_ms})
+    def latency_ms(self, every_call_ms: float | None, p99_ms: float | None = None) -> None:
+        """Let every charge take this long from now on; with `p99_ms` as a median; None for no time at all."""
+        self._call("PUT", "latency", {"p50_ms": every_call_ms, "p99_ms": p99_ms or every_call_ms})
 
     def webhooks(self, url: str | None, secret: str = "") -> None:
         """Send webhooks to `url` from now on, signed with `secret`; None for no webhooks."""
