@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export STATE_DIR ?= .local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-kafka check bench bench-growth lock clean
+.PHONY: help demo run test test-kafka check bench bench-growth chaos lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test-kafka: $(VENV)/.checks ## integration and end-to-end tests on a real Apache
 
 bench: $(VENV)/.bench ## measure the whole stack under rising load (bench.json and a picture in STATE_DIR)
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.bench $(ARGS)
+
+chaos: $(VENV)/.local ## kill parts of the whole stack under load, then account for every order (KILLS=30, SEED, BROKER)
+	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.chaos $(ARGS)
 
 bench-growth: $(VENV)/.local ## the cost of a payment with up to a million others stored, and every hot plan
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.growth $(ARGS)
