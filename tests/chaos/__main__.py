@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from deploy.local.client import StackFailed, running_stack
-from deploy.local.state import StackIsLive, StateFolder
+from deploy.local.state import SUPERVISOR, StackIsLive, StateFolder
 from deploy.local.wipe import wipe
 from tests.chaos.accounts import settle
 from tests.chaos.report import COUNTED, show
@@ -29,7 +30,7 @@ RATE_PER_S = 8.0
 BROKERS = {"embedded": ("embedded",), "apache": ("apache",), "both": ("embedded", "apache")}
 # Two looks this far apart find out that Stripe has not made a charge; ten minutes by default.
 DEFAULTS = {"VERIFY_ABSENCE_S": "5", "LOG_LEVEL": "warning"}
-FAILURES = (NotAtRest, StackFailed, psycopg.OperationalError, requests.RequestException)
+BROKEN_OFF = (StackFailed, psycopg.OperationalError, requests.RequestException)
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -67,6 +68,9 @@ def main(kills: int, seed: int | None, rate: float, broker: str) -> None:
     except StackIsLive as refusal:
         console.print(f"Chaos does not start: {escape(str(refusal))}")
         sys.exit(2)
+    except BROKEN_OFF as failure:
+        console.print(f"[red]Broken off: {escape(str(failure))}[/]")
+        sys.exit(1)
     except KeyboardInterrupt:
         console.print("Interrupted; everything that was started has been stopped.")
         sys.exit(INTERRUPTED)
@@ -92,9 +96,13 @@ def _run(
             with run.under_load():
                 run.strike_all(draw(seed, kills))
                 run.come_to_rest()
-        except FAILURES as error:
+        except NotAtRest as error:
             failure = str(error)
             screen.say(f"[red]{escape(failure)}[/]")
+        except BaseException:
+            with suppress(KeyError, ProcessLookupError):  # nobody waits for what is under way
+                os.kill(stack.pid_of(SUPERVISOR), signal.SIGHUP)
+            raise
         return settle(run) | {"failure": failure}
 
 
