@@ -23,7 +23,7 @@ from tests.chaos.screen import Screen
 from tests.chaos.strikes import Striker, Wound
 
 PATIENCE_S: Final = 15.0  # then the next strike comes, recovered or not
-POLL_S: Final = 0.02
+POLL_S: Final = 0.05
 WARM_UP_ORDERS: Final = 10
 REST_S: Final = 900.0  # for all that is still under way when the load has ended
 ENDED: Final = """
@@ -106,6 +106,7 @@ class Run:
         self.load.stop_arrivals()
         self._screen.say("no more orders come; those under way go on to their ends")
         self._until(lambda: self.load.under_way() == 0, REST_S, "orders under way", self.load.under_way)
+        self._until(lambda: not self._open, REST_S, "parts that are away", lambda: len(self._open))
         with closing(Database(self.stack.endpoints.database_url)) as database:
             self._until(lambda: database.open_count() == 0, REST_S, "open operations and events")
             if self._forgets and any(blow.strike.kind is Kind.BROKER for blow in self.blows):
