@@ -191,7 +191,11 @@ class ServedApi(Client):
             [program("payment-api"), "serve"],
             env=inherited | {name: str(value) for name, value in given.items()},
         )
-        wait_until(self._answers, SOON_S, "the API to answer")
+        try:
+            wait_until(self._answers, SOON_S, "the API to answer")
+        except BaseException:
+            self.process.kill()
+            raise
 
     def send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
         """Carry one request over a connection of its own."""
