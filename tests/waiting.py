@@ -12,7 +12,7 @@ Answer = TypeVar("Answer")
 
 
 def wait_until(condition: Callable[[], Answer | None], timeout_s: float, what: str) -> Answer:
-    """Return the condition's first true answer; fail, with what was waited for, some while after the limit."""
+    """Return the condition's first true answer; fail, with what was waited for, a while after the limit."""
     timeout_s *= PATIENCE
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
