@@ -33,8 +33,8 @@ MAX_DOUBLINGS = 10  # more than lead from the first pause to the last
 # The gateway's clock may be behind ours.
 DOUBT_MAY_LAST = timedelta(minutes=30)
 CLOCK_MARGIN = timedelta(minutes=5)
-# Longer than most looks; of two that look for the same none does harm.
-LOOK_LEASE = timedelta(minutes=5)
+# Longer than most looks, and what a crash in mid-look holds up; of two that look for the same none does harm.
+LOOK_LEASE = timedelta(minutes=1)
 ACTOR = "recovery"
 
 

@@ -3,12 +3,13 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 import pytest
 import stripe
 
+from payment_worker import recovery
 from payment_worker.breaker import LAST_PAUSE_S, SPREAD
 from shared.gateways import Authorized, Cancelled, GatewayUnavailable, Refunded, Succeeded, Unknown
 from shared.models import Operation
@@ -183,6 +184,19 @@ def test_what_is_absent_twice_is_sent_under_a_new_key(bench: Bench, kind: Operat
     assert keys_of(bench, step) == [*[str(step.id)] * 2, f"{step.id}:2"]
     assert f"{kind} verified absent" in bench.events(step.id)
     assert_done_once(bench, step)
+
+
+def test_a_look_that_dies_is_made_again_within_a_minute(bench: Bench) -> None:
+    """What a killed process, or one that lost the database, was looking for is soon anybody's again."""
+    step = ask(bench, OperationKind.REFUND)
+    poison(bench, step, "error_before")
+    recovery._take_doubtful(bench.sessions, TEN_MINUTES_S)
+    operation = bench.operation(step.id)
+    assert operation.lease_until is not None
+    assert operation.lease_until - datetime.now(UTC) <= timedelta(minutes=1)
+    bench.change(step.id, lease_until=timedelta(seconds=-1))
+    bench.verify()
+    assert bench.operation(step.id).absent_since is not None
 
 
 @each_kind
