@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from shared.catalog_outcome import processed
 from shared.events import rfc3339
 from shared.models import Operation, Payment
 from shared.money import Money
@@ -140,4 +141,5 @@ _VALUES: dict[Announcement, Value] = {
     Announcement.PAYMENT_DISPUTED: _disputed,
     Announcement.REFUND_SUCCEEDED: _refund,
     Announcement.REFUND_FAILED: _refund_failed,
+    Announcement.PAYMENT_PROCESSED: processed,
 }

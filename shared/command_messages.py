@@ -1,4 +1,4 @@
-"""The commands that come over Kafka, and what answers the refused ones: schemas, reading, writing; pure."""
+"""Commands and notices from Kafka, and what answers the refused ones: schemas, reading, writing; pure."""
 
 import re
 import uuid
@@ -11,6 +11,7 @@ from typing import Any, Final
 import jsonschema_rs
 
 from shared.card_numbers import find_card_data
+from shared.catalog_messages import CATALOG_SCHEMAS
 from shared.documents import render_json
 from shared.events import (
     PAYMENT_REJECTED,
@@ -18,70 +19,58 @@ from shared.events import (
     VERSION,
     Message,
     SchemaBroken,
+    UnknownVersion,
     UnreadableMessage,
     check_against,
     parse_value,
     rfc3339,
 )
-from shared.payments import Command
+from shared.message_fields import ID_OR_NULL, PLAIN, TEXT_OR_NULL, UUID, UUID_OR_NULL, message
+from shared.payments import Command, Notice
+from shared.ticketing_messages import TICKETING_SCHEMAS
 
 REASON_LENGTH: Final = 500
-# Without control characters, which neither a database nor a log should see.
-_PLAIN: Final = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$"
-
-_UUID_OR_NULL = {"type": ["string", "null"], "format": "uuid"}
-_ID_OR_NULL = {"type": ["string", "null"], "minLength": 1, "maxLength": 255, "pattern": _PLAIN}
-_REASON = {"type": ["string", "null"], "minLength": 1, "maxLength": REASON_LENGTH, "pattern": _PLAIN}
-_EVENT_ID = {"type": ["string", "null"], "minLength": 1, "maxLength": 255, "pattern": "^[\\u0021-\\u007e]*$"}
+_REASON = {"type": ["string", "null"], "minLength": 1, "maxLength": REASON_LENGTH, "pattern": PLAIN}
 _AMOUNT = {"type": ["number", "null"]}
 
-
-def _schema(title: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": title,
-        "type": "object",
-        "properties": {**properties, "eventId": _EVENT_ID},
-        "required": list(required),
-    }
-
-
 # One of them names the payment: an order or a cart stands for its newest live one.
-_NAMES = {"paymentId": _UUID_OR_NULL, "orderId": _ID_OR_NULL, "cartId": _ID_OR_NULL}
+_NAMES = {"paymentId": UUID_OR_NULL, "orderId": ID_OR_NULL, "cartId": ID_OR_NULL}
 
 COMMAND_SCHEMAS: Final[Mapping[Command, dict[str, Any]]] = MappingProxyType(
     {
-        Command.AUTHORIZE_PAYMENT: _schema(
+        Command.AUTHORIZE_PAYMENT: message(
             "Hold the total of a cart",
             {
-                "cartId": {"type": "string", "format": "uuid"},
-                "customerId": _UUID_OR_NULL,
+                "cartId": UUID,
+                "customerId": UUID_OR_NULL,
                 "amount": {"type": "integer", "minimum": 0},
                 "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
-                "orderId": _UUID_OR_NULL,
+                "orderId": UUID_OR_NULL,
                 "paymentMethodId": {"type": ["string", "null"], "pattern": "^pm_[A-Za-z0-9_]{1,250}$"},
             },
             required=("cartId", "amount", "currency"),
         ),
-        Command.CAPTURE_PAYMENT: _schema(
+        Command.CAPTURE_PAYMENT: message(
             "Take what a payment holds; an order beside another name is bound to it",
             {**_NAMES, "amount": _AMOUNT, "reason": _REASON},
         ),
-        Command.CANCEL_PAYMENT: _schema("Give a payment up", {**_NAMES, "reason": _REASON}),
-        Command.REFUND_PAYMENT: _schema("Give money back", {**_NAMES, "amount": _AMOUNT, "reason": _REASON}),
+        Command.CANCEL_PAYMENT: message("Give a payment up", {**_NAMES, "reason": _REASON}),
+        Command.REFUND_PAYMENT: message("Give money back", {**_NAMES, "amount": _AMOUNT, "reason": _REASON}),
     }
 )
-_TEXT_OR_NULL = {"type": ["string", "null"]}
+NOTICE_SCHEMAS: Final[Mapping[Notice, dict[str, Any]]] = MappingProxyType(
+    {**TICKETING_SCHEMAS, **CATALOG_SCHEMAS}
+)
 REJECTED: Final[dict[str, Any]] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "A command that could be read and was refused; nothing was stored of it but the refusal",
     "type": "object",
     "properties": {
-        "command": {"enum": [str(each) for each in Command]},
+        "command": {"enum": [*map(str, Command), *map(str, Notice)]},
         "commandId": {"type": "string", "minLength": 1},
-        "paymentId": _TEXT_OR_NULL,
-        "cartId": _TEXT_OR_NULL,
-        "orderId": _TEXT_OR_NULL,
+        "paymentId": TEXT_OR_NULL,
+        "cartId": TEXT_OR_NULL,
+        "orderId": TEXT_OR_NULL,
         "errorCode": {"type": "string", "minLength": 1},
         "errorMessage": {"type": "string", "minLength": 1},
     },
@@ -89,11 +78,14 @@ REJECTED: Final[dict[str, Any]] = {
 }
 
 
+_SCHEMAS: Final[dict[Command | Notice, dict[str, Any]]] = dict(COMMAND_SCHEMAS.items())
+_SCHEMAS.update(NOTICE_SCHEMAS.items())
 _VALIDATORS = {
     each: jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
-    for each, schema in COMMAND_SCHEMAS.items()
+    for each, schema in _SCHEMAS.items()
 }
 _REJECTED = jsonschema_rs.Draft202012Validator(REJECTED)
+_VERSION = re.compile(r".*\.(v\d+)")
 _WORD = re.compile(r"[\x21-\x7e]{1,255}")
 # A repeat of a command is answered under the same event id.
 _ANSWERS = uuid.UUID("5f0c1f2e-6f0e-4c8e-9d58-0d4f1f6f8c3b")
@@ -101,12 +93,12 @@ _ANSWERS = uuid.UUID("5f0c1f2e-6f0e-4c8e-9d58-0d4f1f6f8c3b")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A command that could be read: its sender's id for it, and of its value the fields that we know.
+    """A command or notice that could be read: its sender's id for it, and of its value what we know.
 
     `card_data_in` names the field that holds card data; nothing of such a value is kept.
     """
 
-    command: Command
+    command: Command | Notice
     id: str
     data: dict[str, Any] = field(repr=False)
     correlation_id: str | None = None
@@ -115,9 +107,9 @@ class Asked:
 
 
 def read_command(
-    command: Command, headers: Iterable[tuple[str, bytes | None]], value: bytes | None, place: str
+    command: Command | Notice, headers: Iterable[tuple[str, bytes | None]], value: bytes | None, place: str
 ) -> Asked:
-    """Read a message of a command's topic; `place` names it where its sender has given it no id.
+    """Read a message of a command's or notice's topic; `place` names it where its sender has given it no id.
 
     Raises InvalidEvent, which repeats nothing of the value.
     """
@@ -126,15 +118,17 @@ def read_command(
         document = parse_value(value)
     except ValueError as error:
         raise UnreadableMessage(f"not readable: {type(error).__name__}") from None
+    # Other services name their types as they like; only where one ends in a version it is ours to know.
+    if (version := _VERSION.fullmatch(named.get("ce_type", ""))) and version[1] != VERSION:
+        raise UnknownVersion(f"version {version[1][:20]!r} of {command} is not known here")
     card_data_in = find_card_data(document)
     if card_data_in is None:
         _check(command, document)
     given = document if isinstance(document, dict) and card_data_in is None else {}
-    known = COMMAND_SCHEMAS[command]["properties"]
     return Asked(
         command=command,
         id=_id_of(named, given, place),
-        data={name: given.get(name) for name in known},
+        data=_known(given, _SCHEMAS[command]),
         correlation_id=named.get("ce_correlationid"),
         traceparent=named.get("traceparent"),
         card_data_in=card_data_in,
@@ -173,7 +167,17 @@ def rejection(asked: Asked, code: str, message: str, at: datetime, prefix: str =
     )
 
 
-def _check(command: Command, document: Any) -> None:
+def _known(given: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a schema, null where it was left out; what the schema does not know is dropped."""
+
+    def value(name: str, described: Mapping[str, Any]) -> Any:
+        each = given.get(name)
+        return _known(each, described) if "properties" in described and isinstance(each, dict) else each
+
+    return {name: value(name, described) for name, described in schema["properties"].items()}
+
+
+def _check(command: Command | Notice, document: Any) -> None:
     check_against(_VALIDATORS[command], command, document)
     # To JSON Schema 150.0 is an integer, too; to us it may be a mistake about the unit.
     if command is Command.AUTHORIZE_PAYMENT and type(document["amount"]) is not int:

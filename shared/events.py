@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import jsonschema_rs
 
+from shared.catalog_messages import PROCESSED
 from shared.documents import parse_json, render_json
-from shared.payments import Announcement, Command
+from shared.payments import Announcement, Command, Notice
 
 DEAD_LETTERS: Final = "payments-dead-letter"
 PAYMENT_REJECTED: Final = "payment-rejected"  # answers a command; of no payment's history
@@ -138,6 +139,7 @@ SCHEMAS: Final[Mapping[Announcement, dict[str, Any]]] = MappingProxyType(
             {**_REFUND, "reason": _TEXT},
             optional=(),
         ),
+        Announcement.PAYMENT_PROCESSED: PROCESSED,
     }
 )
 _VALIDATORS = {
@@ -197,7 +199,7 @@ class Message:
 
 def topics() -> dict[str, int]:
     """Every topic that this service produces to or consumes from, with its number of partitions."""
-    shared = [*map(str, SCHEMAS), *map(str, Command), PAYMENT_REJECTED]
+    shared = [*map(str, SCHEMAS), *map(str, Command), *map(str, Notice), PAYMENT_REJECTED]
     return {**dict.fromkeys(shared, PARTITIONS), DEAD_LETTERS: 1}
 
 

@@ -1,13 +1,13 @@
 """Move one payment along its life: status, history and announcement in one transaction; the one door."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from shared.announcements import describe
 from shared.database import new_id
 from shared.models import Operation, Outbox, Payment, TimelineEntry
-from shared.payments import PROCESSED, REQUESTED_BY, Announcement, Status, check_transition
+from shared.payments import OUTCOMES, PROCESSED, REQUESTED_BY, Announcement, Status, check_transition
 from shared.rows import Writes
 
 
@@ -46,6 +46,10 @@ def advance(writes: Writes, payment: Payment, to: Status, cause: Cause) -> None:
     if to in PROCESSED and payment.processed_at is None:
         payment.processed_at = cause.at
     _write(writes, payment, cause, was, to, announcement)
+    if payment.outcome_topic and announcement in OUTCOMES:
+        # A history row holds one event: the second one has a row, and so a place in the order, of its own.
+        also = Announcement(payment.outcome_topic)
+        note(writes, payment, replace(cause, event=f"told as {also}", detail={}), also)
 
 
 def note(writes: Writes, payment: Payment, cause: Cause, announcement: Announcement | None = None) -> None:

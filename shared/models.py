@@ -26,6 +26,7 @@ from shared.payments import CaptureMethod, OperationKind, OperationState, Status
 NOT_DEAD = "status NOT IN ('failed', 'cancelled')"
 ORDER_IS_LIVE = text(f"order_id IS NOT NULL AND {NOT_DEAD}")
 CART_IS_LIVE = text(f"cart_id IS NOT NULL AND {NOT_DEAD}")
+SUBSCRIPTION_IS_LIVE = text(f"subscription_id IS NOT NULL AND {NOT_DEAD}")
 
 
 class InboxState(StrEnum):
@@ -104,10 +105,20 @@ class Payment(Table):
         ),
         Index("uq_payment_live_order", "order_id", unique=True, postgresql_where=ORDER_IS_LIVE),
         Index("uq_payment_live_cart", "cart_id", unique=True, postgresql_where=CART_IS_LIVE),
+        Index(
+            "uq_payment_live_subscription",
+            "subscription_id",
+            unique=True,
+            postgresql_where=SUBSCRIPTION_IS_LIVE,
+        ),
         Index("uq_payment_gateway_ref", "gateway_ref", unique=True),
         Index("ix_payment_order_id_id", "order_id", "id"),
         Index("ix_payment_customer_id_id", "customer_id", "id"),
         Index("ix_payment_status_id", "status", "id"),
+        # Whose seats are no longer kept.
+        Index(
+            "ix_payment_reservation_id", "reservation_id", postgresql_where=text("reservation_id IS NOT NULL")
+        ),
         # What an operator may have in hand.
         Index("ix_payment_cart_id", "cart_id", postgresql_where=text("cart_id IS NOT NULL")),
         Index(
@@ -121,6 +132,7 @@ class Payment(Table):
     cart_id: Mapped[str | None]
     customer_id: Mapped[str | None]
     reservation_id: Mapped[str | None]
+    subscription_id: Mapped[str | None]
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
     captured_minor: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
@@ -143,6 +155,7 @@ class Payment(Table):
     is_simulated: Mapped[bool]
     simulated_response: Mapped[str | None]
     next_action: Mapped[dict[str, Any] | None]
+    outcome_topic: Mapped[str | None]  # where its outcome is told as well, in a neighbour's own words
     # `metadata` is taken by SQLAlchemy on mapped classes.
     labels: Mapped[dict[str, Any]] = mapped_column("metadata")
     # id, reason and status in the gateway's words; a dispute is no status of a payment

@@ -27,6 +27,16 @@ class Command(StrEnum):
     REFUND_PAYMENT = "refund-payment"
 
 
+class Notice(StrEnum):
+    """What other services tell us on Kafka of what has happened to them (also the name of its topic)."""
+
+    PAYMENT_INITIATED = "payment-initiated"
+    RESERVATION_CREATED = "reservation-created"
+    RESERVATION_EXPIRED = "reservation-expired"
+    USER_SUBSCRIPTION_STARTED = "user-subscription-started"
+    INVENTORY_ADJUSTED = "inventory-adjusted"
+
+
 class OperationKind(StrEnum):
     """What an operation asks the gateway to do."""
 
@@ -69,6 +79,7 @@ class Announcement(StrEnum):
     PAYMENT_DISPUTED = "payment-disputed"
     REFUND_SUCCEEDED = "refund-succeeded"
     REFUND_FAILED = "refund-failed"
+    PAYMENT_PROCESSED = "payment-processed"  # beside the outcome's own event, for payments that ask for it
 
 
 # Every edge a payment may travel, and the event it announces. An edge that is not here does not exist.
@@ -96,6 +107,10 @@ TRANSITIONS: MappingProxyType[tuple[Status, Status], Announcement | None] = Mapp
         (Status.REFUNDED, Status.PARTIALLY_REFUNDED): Announcement.REFUND_FAILED,
         (Status.REFUNDED, Status.SUCCEEDED): Announcement.REFUND_FAILED,
     }
+)
+# What tells that a payment's fate is known for the first time.
+OUTCOMES = frozenset(
+    {Announcement.PAYMENT_SUCCEEDED, Announcement.PAYMENT_FAILED, Announcement.PAYMENT_CANCELLED}
 )
 # What asks the worker to carry out an operation; a hold is asked for as a charge is.
 REQUESTED_BY: MappingProxyType[OperationKind, Announcement] = MappingProxyType(

@@ -194,6 +194,32 @@ class Settings:
         "list",
         checks.names,
     )
+    order_service_url: str = setting(
+        "where orders are looked up before they are charged: GET {url}/orders/{orderId}; empty: any order"
+        " is accepted",
+        "",
+        check=checks.base_url,
+    )
+    order_service_token: str = setting(
+        "the bearer token that this service shows the order service",
+        "",
+        check=Regexp(r"^\S+\s*$"),
+        secret=True,
+    )
+    order_service_timeout_s: float = setting(
+        "how long the order service may take to answer; it is asked twice", 3.0, "float", Range(0.1, 10)
+    )
+    reservations: str = setting(
+        "`on`: a reservationId must be one of an active reservation, and what is not yet paid is cancelled"
+        " when it expires; `off`: it is only recorded",
+        "off",
+        check=OneOf(["on", "off"]),
+    )
+    inventory_refunds: str = setting(
+        "`on`: an order that is out of stock is given its money back; `off`: that is only recorded",
+        "off",
+        check=OneOf(["on", "off"]),
+    )
     log_level: str = setting(
         "debug, info, warning or error", "info", check=OneOf(["debug", "info", "warning", "error"])
     )

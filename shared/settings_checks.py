@@ -53,6 +53,15 @@ def rate(value: str) -> str:
     return value
 
 
+def base_url(value: str) -> str:
+    """Check that it is the address of a service, to which paths can be added: no query, no password."""
+    url("http", "https")(value)
+    parts = urlsplit(value)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValidationError("expected an address alone, without a query, a fragment or a password")
+    return value.rstrip("/")
+
+
 def stripe_key(value: str) -> str:
     """Check that it is a secret key of Stripe, a test one or a live one."""
     if not value.startswith((*LIVE_KEYS, "sk_test_", "rk_test_")):

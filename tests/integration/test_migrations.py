@@ -58,6 +58,11 @@ REVOKED: Final = "INSERT INTO revoked_token (token_id, expires_at, revoked_at) V
 AUDITED: Final = """
     INSERT INTO audit_entry (id, at, actor, channel, action, subject, came_from, correlation_id)
     VALUES (gen_random_uuid(), now(), 'ada', 'command', 'pause', '{}', 'host', 'x')"""
+RESERVATION: Final = """
+    INSERT INTO reservation (id, customer_id, status, expires_at, changed_at)
+    VALUES ('r-1', 'c-1', 'active', now(), now())"""
+ADJUSTMENT: Final = """
+    INSERT INTO inventory_adjustment (message_id, product, received_at) VALUES ('m-1', 'p-1', now())"""
 DOUBT: Final = "UPDATE operation SET needs_review = true, doubt_since = now() WHERE state = 'in_flight'"
 PARK: Final = "UPDATE outbox SET parked_reason = 'test' WHERE position = (SELECT min(position) FROM outbox)"
 
@@ -140,7 +145,20 @@ def filled(settings: Settings) -> Stored:
         bench.attempt(bench.order(), fault="lost_response")
         bench.order()
         bench.engine.dispose()
-    for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK, CUSTOMER, CARD, REVOKED, AUDITED, REDRIVE):
+    told = (RESERVATION, ADJUSTMENT)
+    for statement in (
+        CLIENTS_KEY,
+        PAUSE,
+        DOUBT,
+        PARK,
+        WEBHOOK,
+        CUSTOMER,
+        CARD,
+        REVOKED,
+        AUDITED,
+        REDRIVE,
+        *told,
+    ):
         stored.change(statement)
     states = {row["state"] for row in stored.rows("operation")}
     assert states == {"succeeded", "failed", "in_flight", "requested"}

@@ -15,7 +15,7 @@ from shared import events
 from shared.documents import render_json
 from shared.events import SCHEMAS, Event, InvalidEvent, Message, decode, encode, rfc3339
 from shared.money import CURRENCIES, Money
-from shared.payments import Announcement, Command
+from shared.payments import Announcement, Command, Notice
 
 PAYMENT, EVENT = uuid.UUID(int=1), uuid.UUID(int=2)
 NOON = datetime(2026, 3, 4, 12, 0, 0, 5000, UTC)
@@ -57,6 +57,13 @@ VALUES: dict[Announcement, dict[str, Any]] = {
     },
     Announcement.REFUND_SUCCEEDED: REFUND,
     Announcement.REFUND_FAILED: {**REFUND, "reason": "expired_or_canceled_card"},
+    Announcement.PAYMENT_PROCESSED: {
+        "transactionId": "ch_1", "paymentId": str(PAYMENT), "userId": "a user", "orderId": "an order",
+        "subscriptionId": None, "amount": Decimal("150.00"), "currency": "USD",
+        "paymentMethod": "credit_card", "status": "confirmed",
+        "confirmationDetails": {"gatewayResponse": "Approved", "transactionId": "ch_1"},
+        "timestamp": "2026-03-04T12:00:00Z",
+    },
 }  # fmt: skip
 STOOD = "paymentId orderId customerId amount amountMinor currency status occurredAt"
 # What a consumer may count on, by the contract; everything else may be missing.
@@ -75,6 +82,8 @@ PROMISED = {
     Announcement.PAYMENT_DISPUTED: f"{STOOD} disputeId disputeReason disputeStatus",
     Announcement.REFUND_SUCCEEDED: "refundId paymentId orderId amount amountMinor currency processedAt",
     Announcement.REFUND_FAILED: "refundId paymentId orderId amount amountMinor currency processedAt reason",
+    Announcement.PAYMENT_PROCESSED: "transactionId paymentId userId orderId amount currency paymentMethod"
+    " status confirmationDetails timestamp",
 }
 PROMISES = [(kind, field) for kind, fields in PROMISED.items() for field in fields.split()]
 NEEDED_HEADERS = ["ce_id", "ce_type", "ce_subject", "ce_sequence", "ce_time"]
@@ -107,6 +116,7 @@ def test_every_announcement_has_a_schema_and_a_topic() -> None:
     assert set(events.topics()) == {
         *map(str, Announcement),
         *map(str, Command),
+        *map(str, Notice),
         "payment-rejected",
         "payments-dead-letter",
     }

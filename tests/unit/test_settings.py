@@ -21,10 +21,12 @@ GOOD = {
     "DATA_KEY_PREVIOUS": "hunter11" * 4,
     "STRIPE_WEBHOOK_SECRET": "whsec_hunter8",
     "STRIPE_WEBHOOK_SECRET_PREVIOUS": "whsec_hunter9",
+    "ORDER_SERVICE_TOKEN": "hunter10",
 }
 SECRETS = [
     "DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "KAFKA_CONFIG", "JWT_SECRET", "JWT_SECRET_PREVIOUS",
     "DATA_KEY", "DATA_KEY_PREVIOUS", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_PREVIOUS",
+    "ORDER_SERVICE_TOKEN",
 ]  # fmt: skip
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what must be refused
 BAD = [
@@ -43,6 +45,9 @@ BAD = [
     ("WAIT_DEFAULT_S", "31"), ("WAIT_DEFAULT_S", "nan"), ("WAIT_DEFAULT_S", "inf"), ("WAIT_DEFAULT_S", "ten"),
     ("DATABASE_POOL_SIZE", "0"), ("TASK_THREADS", "0"), ("LEASE_S", "0"), ("RECOVERY_AFTER_S", "0"),
     ("VERIFY_ABSENCE_S", "-5"), ("ACTION_TIMEOUT_S", "0"), ("RETENTION_INBOX_DAYS", "0"),
+    ("ORDER_SERVICE_URL", "orders:8080"), ("ORDER_SERVICE_URL", "http://u:hunter2@orders"),
+    ("ORDER_SERVICE_URL", "http://orders/?key=hunter2"), ("ORDER_SERVICE_TOKEN", "hunter2 hunter2"),
+    ("ORDER_SERVICE_TIMEOUT_S", "0"), ("RESERVATIONS", "yes"), ("INVENTORY_REFUNDS", "true"),
     ("STRIPE_WEBHOOK_SECRET", "hunter2"), ("STRIPE_WEBHOOK_SECRET", "hunter2 hunter2"),
     ("AMOUNT_MINIMUMS", "50"), ("AMOUNT_MINIMUMS", '{"USD": "50"}'),
     ("AMOUNT_MINIMUMS", '{"USD": 0.5}'), ("AMOUNT_MINIMUMS", '{"USD": true}'),
