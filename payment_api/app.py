@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from payment_api import health, rate_limits, webhooks
 from payment_api.access import admit
 from payment_api.auditing import begin_audit, end_audit
-from payment_api.contracts import acme, delivery, delivery_payments, holds, payments, refunds
+from payment_api.contracts import acme, catalog, delivery, delivery_payments, holds, payments, refunds
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
 from payment_api.dialects import dialect_of
 from payment_api.errors import ErrorCode, RequestRefused, explain
@@ -70,7 +70,7 @@ def create_app(services: Services) -> flask.Flask:
     app.register_blueprint(health.blueprint)
     _serve_assets(app)
     api = Api(app)
-    for contract in (payments, holds, refunds, acme, delivery, delivery_payments, webhooks):
+    for contract in (payments, holds, refunds, acme, catalog, delivery, delivery_payments, webhooks):
         api.register_blueprint(contract.blueprint)
     complete(api.spec, DIALECTS)
     return app
@@ -134,9 +134,11 @@ def _refuse(error: Exception) -> tuple[dict[str, Any], int, dict[str, str]]:
         log.warning("the database is away or busy", error=type(error).__name__)
     elif code is ErrorCode.GATEWAY_UNAVAILABLE:
         log.warning("the gateway did not answer clearly", reason=str(error))
+    elif code is ErrorCode.ORDER_SERVICE_UNAVAILABLE:
+        log.warning("the order service did not answer clearly", reason=str(error))
     body = dialect_of(flask.request.path, DIALECTS).refusal(code, message)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if code.retry else {}
-    if code is ErrorCode.UNAUTHENTICATED:
+    if code.status == ErrorCode.UNAUTHENTICATED.status:
         headers["WWW-Authenticate"] = "Bearer"
     if allowed := getattr(error, "valid_methods", None):
         headers["Allow"] = ", ".join(sorted(allowed))

@@ -6,10 +6,12 @@ from http import HTTPStatus
 
 from werkzeug.exceptions import HTTPException
 
+from shared.commands.reservations import ReservationRefused
 from shared.customers import CardDeclined, CardNotFound, CustomerConflict, CustomerNotFound
 from shared.database import is_database_down
 from shared.gateways import GatewayUnavailable
 from shared.money import MoneyError
+from shared.orders import OrderMismatch, OrderNotFound, OrderNotOwned, OrderServiceUnavailable
 from shared.payments import (
     AmountExceeded,
     IdempotencyKeyInUse,
@@ -29,6 +31,14 @@ class ErrorCode(Enum):
     VALIDATION_FAILED = (400, "A field is missing, unknown or not acceptable; the message names it", False)
     CARD_DATA_REFUSED = (400, "A field holds a card number or a card's security code", False)
     UNAUTHENTICATED = (401, "There is no bearer token that is valid now; the answer does not say why", False)
+    ORDER_VALIDATION_FAILED = (400, "The order is for another amount, or in another currency", False)
+    RESERVATION_VALIDATION_FAILED = (
+        400,
+        "The reservation is unknown, another customer's, or not active any more; the message says which",
+        False,
+    )
+    ORDER_NOT_OWNED = (401, "The order is another customer's", False)
+    ORDER_NOT_FOUND = (404, "The order service knows no such order", False)
     PAYMENT_METHOD_DECLINED = (
         402,
         "The gateway or the card's issuer said no; the message says why",
@@ -67,6 +77,11 @@ class ErrorCode(Enum):
     ISSUER_UNAVAILABLE = (503, "The keys of the tokens' issuer cannot be had; the token may be good", True)
     GATEWAY_NOT_CONFIGURED = (503, "This API has no key for the gateway, which the route needs", False)
     WEBHOOKS_NOT_CONFIGURED = (503, "This API has no secret to check webhooks with", False)
+    ORDER_SERVICE_UNAVAILABLE = (
+        503,
+        "The order service did not answer clearly; nothing was recorded, the same request may succeed",
+        True,
+    )
     GATEWAY_UNAVAILABLE = (503, "The gateway did not answer clearly; the same request completes it", True)
 
     def __init__(self, status: int, meaning: str, retry: bool) -> None:  # noqa: FBT001 - an enum's row
@@ -95,6 +110,10 @@ _DOMAIN: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (AmountExceeded, ErrorCode.AMOUNT_EXCEEDED),
     (IdempotencyKeyInUse, ErrorCode.IDEMPOTENCY_KEY_IN_USE),
     (IdempotencyKeyReused, ErrorCode.IDEMPOTENCY_KEY_REUSED),
+    (OrderNotFound, ErrorCode.ORDER_NOT_FOUND),
+    (OrderNotOwned, ErrorCode.ORDER_NOT_OWNED),
+    (OrderMismatch, ErrorCode.ORDER_VALIDATION_FAILED),
+    (ReservationRefused, ErrorCode.RESERVATION_VALIDATION_FAILED),
     (CustomerNotFound, ErrorCode.CUSTOMER_NOT_FOUND),
     (CardNotFound, ErrorCode.PAYMENT_METHOD_NOT_FOUND),
     (CustomerConflict, ErrorCode.CUSTOMER_CONFLICT),
@@ -112,7 +131,12 @@ _HTTP = {
 }
 
 
+NO_ORDER_SERVICE = "The order service cannot be asked now; nothing was recorded, send the same request again"
 NO_CLEAR_ANSWER = "The payment gateway did not answer clearly; send the same request again"
+_AWAY: dict[type[Exception], tuple[ErrorCode, str]] = {
+    OrderServiceUnavailable: (ErrorCode.ORDER_SERVICE_UNAVAILABLE, NO_ORDER_SERVICE),
+    GatewayUnavailable: (ErrorCode.GATEWAY_UNAVAILABLE, NO_CLEAR_ANSWER),
+}
 
 
 def explain(error: Exception) -> tuple[ErrorCode, str]:
@@ -129,8 +153,9 @@ def explain(error: Exception) -> tuple[ErrorCode, str]:
     ):
         fallback = (ErrorCode.BAD_REQUEST, "The request cannot be understood")
         return _HTTP.get(HTTPStatus(error.code), fallback)
-    if isinstance(error, GatewayUnavailable):
-        return ErrorCode.GATEWAY_UNAVAILABLE, NO_CLEAR_ANSWER
+    for kind, answer in _AWAY.items():
+        if isinstance(error, kind):
+            return answer
     if is_database_down(error):
         return ErrorCode.SERVICE_UNAVAILABLE, "The service is busy or cannot reach its database; try again"
     return ErrorCode.INTERNAL_ERROR, "Payment processing error: something broke here; try again later"

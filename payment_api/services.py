@@ -14,6 +14,7 @@ from shared.commands.limits import AmountLimits
 from shared.database import Sessions, connect, connections_in_use, make_sessions
 from shared.gateways.customers import CustomerGateway
 from shared.gateways.stripe_customers import StripeCustomers
+from shared.orders import Orders, make_orders
 from shared.settings import Settings
 from shared.wakeup import Listener, connect_redis
 
@@ -30,6 +31,7 @@ class Services:
     customers: CustomerGateway | None  # None without a key: everything else works without the gateway
     tokens: Tokens
     rate_limits: RateLimits
+    orders: Orders | None = None  # None: any order is accepted
 
     def pool_in_use(self) -> int:
         """Database connections that requests hold at this moment."""
@@ -50,6 +52,7 @@ def make_services(settings: Settings) -> Services:
         tokens=make_tokens(settings),
         rate_limits=_rate_limits(settings, client),
         customers=_customers(settings),
+        orders=make_orders(settings),
     )
 
 

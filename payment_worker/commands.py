@@ -3,7 +3,7 @@
 import functools
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 from confluent_kafka import Consumer, Message
 from sqlalchemy import select
 
+from payment_worker import catalog, ticketing
 from payment_worker.consuming import TopicConsumer, headers_of
+from payment_worker.handling import Handling, canonical
 from payment_worker.metrics import COMMANDS
 from shared.command_messages import Asked, read_command, rejection
 from shared.commands.cancel import cancel_payment
@@ -26,11 +28,13 @@ from shared.events import InvalidEvent
 from shared.kafka import Deliveries
 from shared.models import Payment
 from shared.money import Money, MoneyError
+from shared.orders import Orders, OrderServiceUnavailable
 from shared.payments import (
     DEAD,
     CaptureMethod,
     Command,
     InvalidCommand,
+    Notice,
     PaymentError,
     PaymentNotFound,
 )
@@ -42,6 +46,10 @@ log = get_logger(__name__)
 
 ACTOR = "kafka"  # in the history; which service produced to our topics is for the broker's rights to say
 CARD_DATA_REFUSED = "CARD_DATA_REFUSED"
+HANDLERS = {**catalog.HANDLERS, **ticketing.HANDLERS}
+# Only the first kind of message needs the order service: an outage of it is not to hold up the others.
+ASKING_FOR_ORDERS = (Notice.PAYMENT_INITIATED,)
+OTHERS = (*Command, *(each for each in Notice if each not in ASKING_FOR_ORDERS))
 
 
 class CardDataRefused(PaymentError):
@@ -57,9 +65,11 @@ class CommandFailed(Exception):
 class Desk:
     """Carries out one command at a time, and says why it refuses one."""
 
-    def __init__(self, sessions: Sessions, settings: Settings) -> None:
-        """Write to this database, with these limits."""
+    def __init__(self, sessions: Sessions, settings: Settings, orders: Orders | None = None) -> None:
+        """Write to this database, with these limits; `orders` is asked about orders to be charged."""
         self._sessions = sessions
+        self._settings = settings
+        self._orders = orders
         self._simulated = settings.simulated
         self._limits = AmountLimits(settings.amount_minimums, settings.amount_maximums)
         self._recovery_after_s = settings.recovery_after_s
@@ -67,7 +77,8 @@ class Desk:
     def carry_out(self, asked: Asked) -> str | None:
         """Do what is asked, unless the message came before; the refusal, code and message, or None.
 
-        A refusal is stored: a repeat gets the same answer, whatever could be done by then.
+        A refusal is stored: a repeat gets the same answer, whatever could be done by then. Raises
+        OrderServiceUnavailable, of which nothing is stored.
         """
         received = ReceivedMessage(
             source=str(asked.command),
@@ -94,7 +105,18 @@ class Desk:
             correlation_id=received.correlation_id,
             traceparent=usable_traceparent(asked.traceparent),
         )
-        if asked.command is Command.AUTHORIZE_PAYMENT:
+        if isinstance(asked.command, Notice):
+            handling = Handling(
+                sessions=self._sessions,
+                settings=self._settings,
+                limits=self._limits,
+                orders=self._orders,
+                asked=asked,
+                origin=origin,
+                received=received,
+            )
+            HANDLERS[asked.command](handling)
+        elif asked.command is Command.AUTHORIZE_PAYMENT:
             self._authorize(asked.data, origin, received)
         else:
             self._ask_of_payment(asked, origin, received)
@@ -104,9 +126,9 @@ class Desk:
         self._limits.check(money)
         command = CreatePayment(
             money=money,
-            cart_id=_canonical(data["cartId"]),
-            order_id=_canonical(data["orderId"]),
-            customer_id=_canonical(data["customerId"]),
+            cart_id=canonical(data["cartId"]),
+            order_id=canonical(data["orderId"]),
+            customer_id=canonical(data["customerId"]),
             payment_method_id=data["paymentMethodId"],
             capture_method=CaptureMethod.MANUAL,
         )
@@ -132,7 +154,7 @@ class Desk:
             return
         amount_minor, reason = _minor_of(data["amount"], payment), data["reason"]
         if captures:
-            capture = CapturePayment(amount_minor=amount_minor, order_id=_canonical(order_id), reason=reason)
+            capture = CapturePayment(amount_minor=amount_minor, order_id=canonical(order_id), reason=reason)
             capture_payment(*about, capture, origin, **common)
         else:
             refund = RefundPayment(amount_minor=amount_minor, reason=reason)
@@ -141,7 +163,7 @@ class Desk:
     def _find(self, names: Mapping[str, Any]) -> Payment:
         """The payment of all the names that are given: the newest live one, else the newest."""
         columns = {"paymentId": Payment.id, "orderId": Payment.order_id, "cartId": Payment.cart_id}
-        given = {name: _canonical(names[name]) for name in columns if names.get(name)}
+        given = {name: canonical(names[name]) for name in columns if names.get(name)}
         if not given:
             raise InvalidCommand("paymentId", "name the payment by paymentId, orderId or cartId")
         if "paymentId" in given:
@@ -161,12 +183,19 @@ class CommandConsumer(TopicConsumer):
     database, commands the other way round, and an outage of the one is not to hold up the other.
     """
 
-    def __init__(self, consumer: Consumer, deliveries: Deliveries, topic_prefix: str, desk: Desk) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        deliveries: Deliveries,
+        topic_prefix: str,
+        desk: Desk,
+        topics: Iterable[Command | Notice] = OTHERS,
+    ) -> None:
         """`deliveries` carry answers and dead letters."""
         self._desk = desk
-        self._topics = {topic_prefix + each: each for each in Command}
+        self._topics = {topic_prefix + each: each for each in topics}
         self._answer_prefix = topic_prefix
-        super().__init__(consumer, deliveries, sorted(map(str, Command)), topic_prefix)
+        super().__init__(consumer, deliveries, sorted(map(str, self._topics.values())), topic_prefix)
 
     def handle(self, messages: list[Message], stop: threading.Event) -> bool:
         """Carry out a few commands, in their order; False when stopped before the last one."""
@@ -188,9 +217,12 @@ class CommandConsumer(TopicConsumer):
             return self.bury(message, CommandFailed(type(error).__name__), stop)
 
     def _carry_out(self, asked: Asked) -> bool:
-        """Carry out a command and answer a refusal; False while the database or the broker is away."""
+        """Carry out a command and answer a refusal; False while whatever that needs is away."""
         try:
             refusal = self._desk.carry_out(asked)
+        except OrderServiceUnavailable as error:
+            log.warning("the order service is away; the command waits", reason=str(error))
+            return False
         except Exception as error:
             if not is_database_down(error):
                 raise
@@ -208,15 +240,6 @@ class CommandConsumer(TopicConsumer):
 
 def _code(error: PaymentError | MoneyError) -> str:
     return error.code if isinstance(error, PaymentError) else InvalidCommand.code
-
-
-def _canonical(identifier: Any) -> Any:
-    """A UUID as payments keep it, whatever case its sender writes it in; anything else as it is."""
-    try:
-        canonical = str(uuid.UUID(identifier))
-    except (ValueError, TypeError, AttributeError):
-        return identifier
-    return canonical if canonical == identifier.lower() else identifier
 
 
 def _minor_of(amount: Decimal | int | None, payment: Payment) -> int | None:

@@ -12,6 +12,7 @@ from payment_api import access
 from payment_api.contracts import payments_examples as examples
 from payment_api.contracts import payments_schemas as schemas
 from payment_api.contracts.payments_shown import envelope, show
+from payment_api.contracts.ticketing import check_order, reservation_guard
 from payment_api.errors import ErrorCode
 from payment_api.http import StrictParser, current_origin, idempotent_request, preference
 from payment_api.services import Services, services
@@ -60,13 +61,16 @@ def post_payment(command: dict[str, Any]) -> flask.Response:
     """
     access.check_customer(command["customerId"])
     wanted = preference(services().settings.wait_default_s)
+    checked, idempotent = _command(command, services()), idempotent_request()
+    check_order(checked, idempotent)
     created = create_payment(
         services().sessions,
-        _command(command, services()),
+        checked,
         current_origin(),
         simulated=services().settings.simulated,
         recovery_after_s=services().settings.recovery_after_s,
-        idempotent=idempotent_request(),
+        idempotent=idempotent,
+        before_new=reservation_guard(checked),
     )
     flask.g.facts = {"payment_id": str(created.payment.id), "replayed": created.replayed}
     payment = services().waiting.outcome(created.payment, wanted.wait_s)

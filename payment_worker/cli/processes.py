@@ -72,13 +72,14 @@ def relay(settings: Settings) -> None:
 def consumer(settings: Settings) -> None:
     """Turn requests for operations into tasks, and carry out other services' commands."""
     from payment_worker import queues
-    from payment_worker.commands import CommandConsumer, Desk
+    from payment_worker.commands import ASKING_FOR_ORDERS, CommandConsumer, Desk
     from payment_worker.consumer import RequestConsumer
     from payment_worker.consuming import Together
     from shared.database import connect, connections_in_use, make_sessions
     from shared.health import HealthServer
     from shared.kafka import Deliveries, make_consumer
     from shared.metrics import POOL_IN_USE
+    from shared.orders import make_orders
 
     stop = _stop_on_signal()
     kafka, prefix = _kafka(settings), settings.kafka_topic_prefix
@@ -88,15 +89,23 @@ def consumer(settings: Settings) -> None:
         Deliveries(kafka, "payment-dead-letters"),
         prefix,
     )
-    engine = connect(settings.database_url, pool_size=1, application="payment-commands")
+    engine = connect(settings.database_url, pool_size=2, application="payment-commands")
     POOL_IN_USE.set_function(lambda: connections_in_use(engine))
+    desk = Desk(make_sessions(engine), settings, make_orders(settings))
     commands = CommandConsumer(
         make_consumer(kafka, prefix + "payment-commands", "payment-commands"),
         Deliveries(kafka, "payment-rejections"),
         prefix,
-        Desk(make_sessions(engine), settings),
+        desk,
     )
-    process = Together(requests, commands)
+    initiations = CommandConsumer(
+        make_consumer(kafka, prefix + "payment-initiations", "payment-initiations"),
+        Deliveries(kafka, "payment-refusals"),
+        prefix,
+        desk,
+        ASKING_FOR_ORDERS,
+    )
+    process = Together(requests, commands, initiations)
     HealthServer("consumer", process.pulse, process.ready).start(settings.host, settings.health_port)
     process.run(stop)
 

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from shared.commands.asking import key_is_old, renew_key, until_known
-from shared.commands.customers import find_customer
+from shared.commands.customers import GATEWAY_PREFIX, find_customer
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound, unbind
 from shared.customers import CardDeclined, CardNotFound, CustomerConflict
 from shared.database import Sessions, new_id, reading
@@ -72,6 +72,13 @@ def list_cards(session: Session, customer: Customer) -> list[SavedCard]:
     """Return a customer's cards: the default, then the newest first."""
     query = select(SavedCard).where(*live(customer.id))
     return list(session.scalars(query.order_by(SavedCard.is_default.desc(), SavedCard.id.desc())))
+
+
+def default_card(session: Session, customer_id: str) -> str | None:
+    """The gateway's id of a customer's default card; None when there is no such customer, or no card."""
+    column = Customer.gateway_ref if customer_id.startswith(GATEWAY_PREFIX) else Customer.client_customer_id
+    query = select(SavedCard.gateway_ref).join(Customer, Customer.id == SavedCard.customer_id)
+    return session.scalar(query.where(column == customer_id, SavedCard.is_default))
 
 
 def tell_default(sessions: Sessions, gateway: CustomerGateway, customer_id: uuid.UUID) -> None:

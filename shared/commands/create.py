@@ -1,9 +1,11 @@
 """Record a new payment and its charge operation, or return the one that the order already has."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, exists, false, or_, select
 from sqlalchemy.orm import Session
 
 from shared import lifecycle
@@ -11,11 +13,12 @@ from shared.commands.customers import payer_of
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
 from shared.commands.operations import Origin, further
 from shared.commands.received import ReceivedMessage, take_in, tie
-from shared.database import Sessions, alone, database_now, new_id
-from shared.models import Operation, Payment
+from shared.database import Sessions, alone, database_now, new_id, reading
+from shared.models import IdempotencyKey, Operation, Payment
 from shared.money import Money
 from shared.payments import (
     DEAD,
+    Announcement,
     CaptureMethod,
     InvalidCommand,
     OperationKind,
@@ -36,6 +39,7 @@ class CreatePayment:
     money: Money
     order_id: str | None = None
     cart_id: str | None = None
+    subscription_id: str | None = None
     customer_id: str | None = None
     capture_method: CaptureMethod = CaptureMethod.AUTOMATIC
     payment_method: str = "credit_card"
@@ -44,6 +48,7 @@ class CreatePayment:
     off_session: bool = False
     return_url: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    outcome_topic: Announcement | None = None  # where the outcome is told as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +68,20 @@ def create_payment(
     recovery_after_s: float,
     idempotent: IdempotentRequest | None = None,
     received: ReceivedMessage | None = None,
+    before_new: Callable[[Session], None] | None = None,
 ) -> Created:
-    """Record the intent in one transaction; idempotent by order, by cart and by the client's key.
+    """Record the intent in one transaction; idempotent by order, cart, subscription and the client's key.
+
+    `before_new` is called in that transaction before a payment comes about, and may refuse it by raising.
 
     Raises PaymentConflict when the order or cart has a live payment with other facts or a refunded one,
     InvalidCommand for a saved card that is not this customer's, IdempotencyKeyReused,
     IdempotencyKeyInUse, and AlreadyReceived for a message that came before. Nothing is stored then.
     """
-
-    def answer(connection: Connection, session: Session) -> Payment:
-        try:
-            payer = payer_of(session, command.customer_id, command.payment_method_id)
-        except InvalidCommand:
-            # The card may have been removed since the order was paid with it.
-            if live := _live(command, session):
-                _check_same_facts(live, command)
-                return live
-            raise
-        due_after = timedelta(seconds=recovery_after_s)
-        new = _New(command, origin, database_now(connection), due_after, payer, simulated=simulated)
-        return _add_or_find(new, connection, session)
-
-    if idempotent is None and received is None:
+    due_after = timedelta(seconds=recovery_after_s)
+    make = functools.partial(_New, command, origin, due_after, simulated=simulated)
+    answer = functools.partial(_answer, command, make, before_new)
+    if idempotent is None and received is None and before_new is None:
         with alone(sessions) as connection:
             return Created(answer(connection, Session(connection)), replayed=False)
     with sessions.begin() as session:
@@ -100,6 +97,35 @@ def create_payment(
         return Created(payment, replayed=False)
 
 
+def _answer(
+    command: CreatePayment,
+    make: Callable[[datetime, str | None], "_New"],
+    before_new: Callable[[Session], None] | None,
+    connection: Connection,
+    session: Session,
+) -> Payment:
+    try:
+        payer = payer_of(session, command.customer_id, command.payment_method_id)
+    except InvalidCommand:
+        # The card may have been removed since the order was paid with it.
+        if live := _live_as_asked(command, session):
+            return live
+        raise
+    if before_new:
+        if live := _live_as_asked(command, session):
+            return live
+        before_new(session)
+    return _add_or_find(make(database_now(connection), payer), connection, session)
+
+
+def is_known(sessions: Sessions, command: CreatePayment, idempotent: IdempotentRequest | None) -> bool:
+    """Whether the command is answered by what is there: then nobody else need be asked about it."""
+    with reading(sessions) as session:
+        if idempotent and session.get(IdempotencyKey, (idempotent.principal, idempotent.key)):
+            return True
+        return session.scalar(select(exists().where(_same(command), Payment.status.not_in(DEAD)))) or False
+
+
 class _New:
     """The rows of a new payment, as they will be written unless the order has a live one."""
 
@@ -107,8 +133,8 @@ class _New:
         self,
         command: CreatePayment,
         origin: Origin,
-        at: datetime,
         due_after: timedelta,
+        at: datetime,
         gateway_customer: str | None,
         *,
         simulated: bool,
@@ -120,6 +146,8 @@ class _New:
             "cart_id": command.cart_id,
             "customer_id": command.customer_id,
             "reservation_id": command.reservation_id,
+            "subscription_id": command.subscription_id,
+            "outcome_topic": command.outcome_topic,
             "amount_minor": command.money.amount_minor,
             "currency": command.money.currency,
             "captured_minor": 0,
@@ -163,22 +191,33 @@ def _add_or_find(new: _New, connection: Connection, session: Session) -> Payment
     for _ in range(MAX_ROUNDS):
         if new.add(connection):
             return new.payment
-        if live := _live(new.command, session):
-            _check_same_facts(live, new.command)
+        if live := _live_as_asked(new.command, session):
             return live
     raise PaymentError("The order's payments change too quickly; try again")
 
 
 def _live(command: CreatePayment, session: Session) -> Payment | None:
     """The payment that the order or the cart has. Raises PaymentConflict when each has one of its own."""
-    same = or_(
-        and_(Payment.order_id == command.order_id, Payment.order_id.is_not(None)),
-        and_(Payment.cart_id == command.cart_id, Payment.cart_id.is_not(None)),
-    )
-    found = session.scalars(select(Payment).where(same, Payment.status.not_in(DEAD))).all()
+    found = session.scalars(select(Payment).where(_same(command), Payment.status.not_in(DEAD))).all()
     if len(found) > 1:
         raise PaymentConflict("The order and the cart have a payment each")
     return found[0] if found else None
+
+
+def _live_as_asked(command: CreatePayment, session: Session) -> Payment | None:
+    live = _live(command, session)
+    if live:
+        _check_same_facts(live, command)
+    return live
+
+
+def _same(command: CreatePayment) -> ColumnElement[bool]:
+    names = {
+        Payment.order_id: command.order_id,
+        Payment.cart_id: command.cart_id,
+        Payment.subscription_id: command.subscription_id,
+    }
+    return or_(false(), *(column == name for column, name in names.items() if name is not None))
 
 
 def _check_same_facts(live: Payment, command: CreatePayment) -> None:
@@ -188,6 +227,8 @@ def _check_same_facts(live: Payment, command: CreatePayment) -> None:
     wanted = (command.money.amount_minor, command.money.currency, command.customer_id)
     if wanted != (live.amount_minor, live.currency, live.customer_id):
         whose = "cart" if command.cart_id and live.cart_id == command.cart_id else "order"
+        if command.subscription_id:
+            whose = "subscription"
         raise PaymentConflict(f"The {whose} already has a payment with another amount, currency or customer")
     if live.capture_method is not command.capture_method:
         how = "a hold" if live.capture_method is CaptureMethod.MANUAL else "a charge"

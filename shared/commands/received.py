@@ -53,6 +53,12 @@ def refusal_of(sessions: Sessions, message: ReceivedMessage) -> str | None:
         return session.get_one(InboxMessage, (message.source, message.message_id)).error
 
 
+def was_received(sessions: Sessions, message: ReceivedMessage) -> bool:
+    """Whether the message came before."""
+    with reading(sessions) as session:
+        return session.get(InboxMessage, (message.source, message.message_id)) is not None
+
+
 def _note(message: ReceivedMessage, refusal: str | None = None) -> Any:
     return (
         insert(InboxMessage)

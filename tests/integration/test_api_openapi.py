@@ -32,7 +32,7 @@ ROUTES = {
     ("/payment/payment-method", "post"), ("/payment/payment-method", "delete"),
     ("/payment/payment-intent", "post"), ("/payment/refund", "post"),
     ("/payment/payment-method-details", "post"), ("/payment/payment-methods/{customer_id}", "get"),
-    ("/webhooks/stripe", "post"),
+    ("/webhooks/stripe", "post"), ("/orders/{order_id}/payment-status", "get"),
 }  # fmt: skip
 NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:9/none"
 
@@ -74,7 +74,7 @@ def test_every_route_is_documented(shared_api: Api, document: Any) -> None:
     rules = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in shared_api.app.url_map.iter_rules()
-        if rule.rule.startswith(("/payment", "/refund", "/webhooks"))
+        if rule.rule.startswith(("/payment", "/refund", "/orders", "/webhooks"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     items = document["paths"].items()

@@ -97,6 +97,7 @@ def test_the_table_tells_every_code() -> None:
         "GATEWAY_UNAVAILABLE",
         "ISSUER_UNAVAILABLE",
         "RATE_LIMITED",
+        "ORDER_SERVICE_UNAVAILABLE",
     }
 
 
