@@ -20,6 +20,7 @@ COLOURS = {
     "valkey": "31",
     "broker": "33",
     "simulator": "35",
+    "ordering": "94",
     "api": "32",
     "relay": "36",
     "consumer": "96",

@@ -133,7 +133,7 @@ def simulator_part(state: StateFolder, port: Port, jobs: list[Job]) -> Part:
         argv=lambda: argv,
         environment=dict(os.environ),
         port=port,
-        answers=lambda: _http_ok(port.number, "/_control/health"),
+        answers=lambda: http_ok(port.number, "/_control/health"),
         jobs=jobs,
         is_server=True,
     )
@@ -149,7 +149,7 @@ def service_parts(environment: Mapping[str, str], port: Port, health: Mapping[st
         argv=lambda: [program("payment-api"), "serve"],
         environment=environment,
         port=port,
-        answers=lambda: _http_ok(port.number, "/healthz"),
+        answers=lambda: http_ok(port.number, "/healthz"),
     )
     return [api, *(_worker_part(name, environment, health[name]) for name in WORKERS)]
 
@@ -160,7 +160,7 @@ def _worker_part(name: str, environment: Mapping[str, str], health: Port) -> Par
         argv=lambda: [program("payment-worker"), name],
         environment={**environment, "HEALTH_PORT": str(health.number)},
         port=health,
-        answers=lambda: _http_ok(health.number, "/healthz"),
+        answers=lambda: http_ok(health.number, "/healthz"),
     )
 
 
@@ -209,7 +209,8 @@ def _valkey_answers(port: int) -> bool:
         return False
 
 
-def _http_ok(port: int, path: str) -> bool:
+def http_ok(port: int, path: str) -> bool:
+    """Whether a server on the loopback port answers 200."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PROBE_TIMEOUT_S)
     try:
         connection.request("GET", path)

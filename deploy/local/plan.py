@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.local import webhooks
+from deploy.local import neighbours, webhooks
 from deploy.local.identity import Identity, choose_identity, kept_secret
 from deploy.local.outside import (
     DEFAULT_PORT,
@@ -53,6 +53,8 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
     health = {} if only_servers else {name: any_free() for name in WORKERS}
     if not only_servers:
         ports["api"] = _api_port(notes)
+        if neighbours.wanted():
+            ports["ordering"] = any_free()
     postgres = Postgres(state, ports["postgres"].number) if "postgres" in ports else None
     endpoints = _endpoints(outside, ports, postgres)
     is_told = not only_servers and "simulator" in ports and webhooks.wanted()
@@ -61,6 +63,7 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
     told = _settings(outside, endpoints, secret) | (identity.settings if identity else {})
     if not only_servers:
         told |= _data_key(state, outside, notes)
+    told |= _neighbours(endpoints)
     environment = service_environment(told, pretty=pretty)
     jobs = {} if only_servers else _jobs(environment)
     if not only_servers and "simulator" in ports:
@@ -68,13 +71,32 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
     _note_host(notes)
     return Plan(
         servers=_servers(state, ports, postgres, jobs),
-        services=[] if only_servers else service_parts(environment, ports["api"], health),
+        services=[] if only_servers else _services(environment, ports, health, endpoints),
         jobs=[job for part, job in jobs.items() if part not in ports],
         postgres=postgres,
         endpoints={**endpoints, "health_urls": _health_urls(ports, health)},
         identity=identity,
         notes=notes,
     )
+
+
+def _neighbours(endpoints: dict[str, str | None]) -> dict[str, str]:
+    url = endpoints.get("order_service_url")
+    return neighbours.settings(url) if url else {}
+
+
+def _services(
+    environment: dict[str, str],
+    ports: dict[str, Port],
+    health: dict[str, Port],
+    endpoints: dict[str, str | None],
+) -> list[Part]:
+    """Our own processes, after the order service that they ask, if there is to be one."""
+    ours = service_parts(environment, ports["api"], health)
+    if "ordering" not in ports:
+        return ours
+    brokers, prefix = str(endpoints["kafka_bootstrap_servers"]), environment.get("KAFKA_TOPIC_PREFIX", "")
+    return [neighbours.ordering_part(ports["ordering"], brokers, prefix), *ours]
 
 
 def _health_urls(ports: dict[str, Port], health: dict[str, Port]) -> dict[str, str]:
@@ -117,6 +139,7 @@ def _api_port(notes: list[str]) -> Port:
 def _endpoints(outside: Outside, ports: dict[str, Port], postgres: Postgres | None) -> dict[str, str | None]:
     at = {name: f"{LOOPBACK}:{port.number}" for name, port in ports.items()}
     return {
+        **({"order_service_url": f"http://{at['ordering']}"} if "ordering" in at else {}),
         "api_url": f"http://{at['api']}" if "api" in at else None,
         "kafka_bootstrap_servers": outside.kafka_bootstrap_servers or at["broker"],
         "database_url": outside.database_url or (postgres.url() if postgres else None),

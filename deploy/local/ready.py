@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 
 from deploy.local.identity import Identity
+from deploy.local.neighbours import try_it
 from deploy.local.parts import program
 
 TITLES = {
@@ -22,7 +23,9 @@ def ready_block(endpoints: Mapping[str, str | None], identity: Identity | None, 
         address = endpoints[name] or ("Stripe itself" if name == "stripe_api_url" else "not started")
         lines.append(f"  {title:<11}{address}")
     if endpoints["api_url"] and identity:
-        lines += [_tokens(identity), *_first_payment(endpoints["api_url"], identity)]
+        orders = endpoints.get("order_service_url")
+        first = _first_payment(endpoints["api_url"], identity)
+        lines += [_tokens(identity), *(try_it(endpoints["api_url"], orders) if orders else first)]
     return "\n".join([*lines, ""])
 
 

@@ -180,7 +180,7 @@ def test_only_the_api_can_be_reached_and_only_from_this_machine() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published["api"])
     assert COMPOSE["networks"]["backend"] == {"internal": True}
     outside = [name for name, service in SERVICES.items() if "edge" in service["networks"]]
-    assert outside == ["api", "tasks"]
+    assert outside == ["api", "consumer", "tasks"]
 
 
 def test_no_secret_has_a_default() -> None:
