@@ -4,11 +4,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Column, ColumnElement, TableClause, delete, func, select, true, tuple_
+from sqlalchemy import Column, ColumnElement, TableClause, delete, func, or_, select, true, tuple_
 
+from shared.commands.reservations import ACTIVE
 from shared.database import Sessions, try_lock
 from shared.models import IdempotencyKey, InboxMessage, InboxState, plain
 from shared.models_access import RevokedToken
+from shared.models_neighbours import InventoryAdjustment, Reservation
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
@@ -28,6 +30,7 @@ class Purged(NamedTuple):
 
 
 _INBOX = plain(InboxMessage)
+_RESERVATION = plain(Reservation)
 PURGED = (
     Purged(
         plain(IdempotencyKey),
@@ -45,6 +48,20 @@ PURGED = (
     ),
     # Nobody takes an expired token; the day is for clocks that differ.
     Purged(plain(RevokedToken), ("token_id",), "expires_at", lambda _: 1),
+    # One that may still be paid for is needed, however old it is.
+    Purged(
+        _RESERVATION,
+        ("id",),
+        "changed_at",
+        lambda settings: settings.retention_inbox_days,
+        or_(_RESERVATION.c.status != ACTIVE, _RESERVATION.c.expires_at < func.now()),
+    ),
+    Purged(
+        plain(InventoryAdjustment),
+        ("message_id",),
+        "received_at",
+        lambda settings: settings.retention_inbox_days,
+    ),
 )
 
 

@@ -16,6 +16,7 @@ class Reservation(Table):
     __table_args__ = (
         CheckConstraint("status IN ('active', 'expired', 'confirmed')", name="status_known"),
         CheckConstraint("status <> 'active' OR expires_at IS NOT NULL", name="active_has_an_end"),
+        Index("ix_reservation_changed_at", "changed_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -32,6 +33,7 @@ class InventoryAdjustment(Table):
 
     __tablename__ = "inventory_adjustment"
     __table_args__ = (
+        Index("ix_inventory_adjustment_received_at", "received_at"),
         Index("ix_inventory_adjustment_order_id", "order_id", postgresql_where=text("order_id IS NOT NULL")),
     )
 

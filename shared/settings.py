@@ -174,7 +174,10 @@ class Settings:
         "how long a client's idempotency keys are kept", 30, "int", Range(1, 3650)
     )
     retention_inbox_days: int = setting(
-        "how long webhooks that were processed or ignored are kept", 30, "int", Range(1, 3650)
+        "how long webhooks and messages that are done with, and ended reservations, are kept",
+        30,
+        "int",
+        Range(1, 3650),
     )
     amount_minimums: dict[str, int] = setting(
         "smallest amount by currency in minor units, as JSON; beside the defaults",

@@ -1,4 +1,4 @@
-"""Commands on Kafka, with the real processes: each takes effect once, though the consumer is killed."""
+"""Commands and notices on Kafka, with the real processes: each takes effect once, whatever is killed."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ KILLED_AFTER = 10  # so many are held by then, and the rest is not
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """The whole service."""
-    env = {"LEASE_S": "3", "RECOVERY_AFTER_S": "1"}
+    env = {"LEASE_S": "3", "RECOVERY_AFTER_S": "1", "NEIGHBOURS": "1"}
     with running_stack(tmp_path_factory.mktemp("commands"), env=env) as running:
         yield running
 
@@ -62,3 +62,61 @@ def test_every_command_takes_effect_once(stack: RunningStack) -> None:
     assert {each.value["commandId"] for each in answers} == {"late"}
     assert {each.value["errorCode"] for each in answers} == {"PAYMENT_CONFLICT"}
     assert len({each.named["ce_id"] for each in answers}) == 1
+
+
+class Neighbour:
+    """The order service that the stack starts beside itself."""
+
+    def __init__(self, stack: RunningStack) -> None:
+        """Find it where a user would."""
+        said = json.loads((stack.state_dir / "endpoints.json").read_text(encoding="utf-8"))
+        self.url = said["order_service_url"]
+        self.api_url = said["api_url"]
+
+    def post(self, path: str, **body: object) -> dict[str, str]:
+        """Place an order, or have something told; what it answers."""
+        answer = requests.post(f"{self.url}{path}", json=body, timeout=SOON_S)
+        assert answer.ok, answer.text
+        told: dict[str, str] = answer.json()
+        return told
+
+    def pay(self, order: dict[str, str], **more: object) -> requests.Response:
+        """Ask for the order's payment."""
+        body = {"orderId": order["id"], "customerId": order["customerId"], "amount": order["amount"], **more}
+        return requests.post(f"{self.api_url}/payments", json=body, timeout=SOON_S)
+
+    def status(self, order_id: str) -> str:
+        """How the order's payment stands, in the catalog's words."""
+        answer = requests.get(f"{self.api_url}/orders/{order_id}/payment-status", timeout=SOON_S)
+        return str(answer.json().get("paymentStatus"))
+
+    def statuses(self, order: dict[str, str]) -> list[str]:
+        """How the order's payments stand, in our own words."""
+        url = f"{self.api_url}/payments"
+        page = requests.get(url, params={"orderId": order["id"]}, timeout=SOON_S).json()
+        return [each["status"] for each in page["payments"]]
+
+
+def test_neighbours_are_asked_and_heard(stack: RunningStack) -> None:
+    """An order is looked up, a reservation checked and expired, a payment initiated and told of."""
+    shop = Neighbour(stack)
+    order = shop.post("/orders", amount=80)
+    reservation = {"reservationId": new_uuid(), "customerId": order["customerId"]}
+    asked = {"reservationId": reservation["reservationId"], "captureMethod": "manual"}
+    assert shop.pay(order, amount=81).json()["errorCode"] == "ORDER_VALIDATION_FAILED"
+    assert shop.pay(order, **asked).json()["errorCode"] == "RESERVATION_VALIDATION_FAILED"
+    shop.post("/tell/reservation-created", **reservation, status="active", expiresAt="2099-01-01T00:00:00Z")
+    wait_until(lambda: shop.pay(order, **asked).ok, SOON_S, "the reservation to be known")
+    wait_until(lambda: shop.statuses(order) == ["authorized"], SOON_S, "the hold")
+    shop.post("/tell/reservation-expired", **reservation, status="expired", expiredAt="2026-01-01T00:00:00Z")
+    wait_until(lambda: shop.statuses(order) == ["cancelled"], SOON_S, "the hold to be let go")
+    order = shop.post("/orders", amount=100)
+    for _ in range(2):
+        shop.post("/tell/payment-initiated", userId=order["customerId"], orderId=order["id"], amount=100)
+    wait_until(lambda: shop.status(order["id"]) == "completed", SOON_S, "the payment")
+    with reader(stack.endpoints.kafka_bootstrap_servers, ["payment-processed"]) as read:
+        (heard,) = wait_until(read, SOON_S, "payment-processed")
+    assert (heard.value["orderId"], heard.value["status"]) == (order["id"], "confirmed")
+    gone = {"sku": "sku-1", "adjustedQuantity": -1, "reason": "OutOfStock", "orderId": order["id"]}
+    shop.post("/tell/inventory-adjusted", **gone)
+    wait_until(lambda: shop.status(order["id"]) == "refunded", SOON_S, "the refund")

@@ -115,6 +115,8 @@ def refusal(state_dir: Path, **settings: str) -> str:
         ({"STRIPE_API_URL": "http://127.0.0.1:1"}, "STRIPE_SECRET_KEY"),
         ({"STRIPE_SECRET_KEY": "sk_live_1"}, "STRIPE_SECRET_KEY"),
         ({"AUTH": "off"}, "AUTH"),
+        ({"NEIGHBOURS": "yes"}, "NEIGHBOURS"),
+        ({"NEIGHBOURS": "1", "ORDER_SERVICE_URL": "http://127.0.0.1:1"}, "ORDER_SERVICE_URL"),
         ({"JWT_SECRET": "a", "JWT_SECRET_FILE": "/b"}, "JWT_SECRET_FILE"),
         ({"KAFKA_CONFIG": "{"}, "KAFKA_CONFIG"),
         ({"KAFKA_CONFIG": '{"security.protocol": "SSL"}'}, "KAFKA_BOOTSTRAP_SERVERS"),

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from payment_worker import retention
 from shared.database import try_lock
 from shared.models import IdempotencyKey, InboxMessage, InboxState, Operation, TimelineEntry
+from shared.models_neighbours import InventoryAdjustment, Reservation
 from shared.settings import Settings
 from tests.worker import Bench, make_bench
 
@@ -87,3 +88,27 @@ def test_old_webhooks_go_when_they_are_done_with(bench: Bench) -> None:
         left = set(session.scalars(select(InboxMessage.message_id)))
     assert {"evt_received_31", "evt_unmatched_31", "evt_failed_31"} < left
     assert len(left) == 2 * len(InboxState) - 2
+
+
+def test_what_neighbours_have_told_goes_when_it_is_over(bench: Bench) -> None:
+    """A reservation that may still be paid for stays, however long ago it was made."""
+    ages = {"old": KEEP + timedelta(days=1), "young": KEEP - timedelta(days=1)}
+    now = datetime.now(UTC)
+    with bench.sessions.begin() as session:
+        for name, age in ages.items():
+            for status, ends in (("active", now + KEEP), ("late", now - age), ("expired", now - age)):
+                session.add(
+                    Reservation(
+                        id=f"{name} {status}",
+                        customer_id="c-1",
+                        status="active" if status == "late" else status,
+                        expires_at=ends,
+                        changed_at=now - age,
+                    )
+                )
+            session.add(InventoryAdjustment(message_id=name, product="p-1", received_at=now - age))
+    assert retention.purge(bench.sessions, bench.settings) == 3
+    with bench.sessions() as session:
+        left = set(session.scalars(select(Reservation.id)))
+        assert left == {"old active", "young active", "young late", "young expired"}
+        assert set(session.scalars(select(InventoryAdjustment.message_id))) == {"young"}

@@ -71,6 +71,10 @@ def _add_tables() -> None:
         sa.PrimaryKeyConstraint("message_id", name=op.f("pk_inventory_adjustment")),
         if_not_exists=True,
     )
+    op.create_index("ix_reservation_changed_at", "reservation", ["changed_at"], if_not_exists=True)
+    op.create_index(
+        "ix_inventory_adjustment_received_at", "inventory_adjustment", ["received_at"], if_not_exists=True
+    )
     op.create_index(
         "ix_inventory_adjustment_order_id",
         "inventory_adjustment",
