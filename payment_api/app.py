@@ -12,7 +12,16 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from payment_api import health, rate_limits, webhooks
 from payment_api.access import admit
 from payment_api.auditing import begin_audit, end_audit
-from payment_api.contracts import acme, catalog, delivery, delivery_payments, holds, payments, refunds
+from payment_api.contracts import (
+    acme,
+    catalog,
+    delivery,
+    delivery_payments,
+    holds,
+    notifications,
+    payments,
+    refunds,
+)
 from payment_api.contracts.payments_schemas import ErrorEnvelopeSchema
 from payment_api.dialects import dialect_of
 from payment_api.errors import ErrorCode, RequestRefused, explain
@@ -70,7 +79,17 @@ def create_app(services: Services) -> flask.Flask:
     app.register_blueprint(health.blueprint)
     _serve_assets(app)
     api = Api(app)
-    for contract in (payments, holds, refunds, acme, catalog, delivery, delivery_payments, webhooks):
+    for contract in (
+        payments,
+        holds,
+        refunds,
+        acme,
+        catalog,
+        delivery,
+        delivery_payments,
+        notifications,
+        webhooks,
+    ):
         api.register_blueprint(contract.blueprint)
     complete(api.spec, DIALECTS)
     return app

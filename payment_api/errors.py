@@ -6,6 +6,8 @@ from http import HTTPStatus
 
 from werkzeug.exceptions import HTTPException
 
+from shared.commands.deliveries import DeliveryNotFound, TooManyDeliveries
+from shared.commands.endpoints import EndpointConflict, EndpointNotFound
 from shared.commands.reservations import ReservationRefused
 from shared.customers import CardDeclined, CardNotFound, CustomerConflict, CustomerNotFound
 from shared.database import is_database_down
@@ -50,6 +52,8 @@ class ErrorCode(Enum):
     CUSTOMER_NOT_FOUND = (404, "There is no such customer that the caller may see", False)
     PAYMENT_METHOD_NOT_FOUND = (404, "The customer has no such payment method", False)
     PAYMENT_NOT_FOUND = (404, "There is no such payment that the caller may see", False)
+    ENDPOINT_NOT_FOUND = (404, "There is no such notification endpoint that the caller may see", False)
+    DELIVERY_NOT_FOUND = (404, "The endpoint has no such delivery", False)
     REFUND_NOT_FOUND = (404, "There is no such refund that the caller may see", False)
     METHOD_NOT_ALLOWED = (405, "The route exists, for another method", False)
     PAYMENT_CONFLICT = (
@@ -58,6 +62,11 @@ class ErrorCode(Enum):
         False,
     )
     CUSTOMER_CONFLICT = (409, "Another customer, or too many payment methods, stand in the way", False)
+    ENDPOINT_CONFLICT = (
+        409,
+        "The caller has an endpoint with this address, or asks for too much; the message says which",
+        False,
+    )
     IDEMPOTENCY_KEY_IN_USE = (409, "A request with this Idempotency-Key is being carried out", True)
     PAYLOAD_TOO_LARGE = (413, "The body is larger than 64 KiB, or a webhook than 512 KiB", False)
     UNSUPPORTED_MEDIA_TYPE = (415, "The body is not application/json", False)
@@ -114,6 +123,10 @@ _DOMAIN: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (OrderNotOwned, ErrorCode.ORDER_NOT_OWNED),
     (OrderMismatch, ErrorCode.ORDER_VALIDATION_FAILED),
     (ReservationRefused, ErrorCode.RESERVATION_VALIDATION_FAILED),
+    (EndpointNotFound, ErrorCode.ENDPOINT_NOT_FOUND),
+    (DeliveryNotFound, ErrorCode.DELIVERY_NOT_FOUND),
+    (EndpointConflict, ErrorCode.ENDPOINT_CONFLICT),
+    (TooManyDeliveries, ErrorCode.ENDPOINT_CONFLICT),
     (CustomerNotFound, ErrorCode.CUSTOMER_NOT_FOUND),
     (CardNotFound, ErrorCode.PAYMENT_METHOD_NOT_FOUND),
     (CustomerConflict, ErrorCode.CUSTOMER_CONFLICT),

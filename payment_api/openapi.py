@@ -77,6 +77,8 @@ def complete(spec: APISpec, dialects: Sequence[Dialect]) -> None:
 
 # A webhook is no command: whoever sends it knows neither our headers nor our conflicts.
 _WEBHOOKS = "/webhooks/"
+# A second registration of an address is refused by itself: no key is needed.
+_NOTIFICATIONS = "/notification-endpoints"
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any], dialect: Dialect) -> None:
@@ -84,7 +86,7 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
     described = {code: each for code, each in operation["responses"].items() if "$ref" not in each}
     if not is_open(path):
         operation["security"] = [{"bearer": [needed_scope(method.upper(), path)]}]
-    is_command = method == "post" and not path.startswith(_WEBHOOKS)
+    is_command = method == "post" and not path.startswith((_WEBHOOKS, _NOTIFICATIONS))
     codes = _shared_codes(path, operation, dialect, is_command=is_command)
     for code in codes:
         described.setdefault(str(code.status), _refused(code, dialect))
@@ -120,6 +122,8 @@ def _shared_codes(
         codes.append(ErrorCode.PAYLOAD_TOO_LARGE)
         if not path.startswith(_WEBHOOKS):
             codes.append(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+    if path.startswith(_NOTIFICATIONS):
+        codes += [ErrorCode.FORBIDDEN, ErrorCode.ENDPOINT_CONFLICT]
     if is_command:
         codes += [ErrorCode.PAYMENT_CONFLICT, ErrorCode.IDEMPOTENCY_KEY_REUSED]
     return codes

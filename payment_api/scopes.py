@@ -10,14 +10,15 @@ from payment_api.principal import Principal, Role
 ANYTHING: Final = "*"
 READ, WRITE, GIVE_BACK = "payments:read", "payments:write", "refunds:write"
 READ_CUSTOMERS, WRITE_CUSTOMERS = "customers:read", "customers:write"
+READ_NOTIFICATIONS, WRITE_NOTIFICATIONS = "notifications:read", "notifications:write"
 FIGURES: Final = "metrics:read"
 
 # A role's scopes. Whose payments they are about is another question, which payment_api/access.py answers: a
 # customer's are about its own, and some routes are the shop's alone, which is said only of what is its own.
 GRANTED: Final[Mapping[Role, frozenset[str]]] = {
     Role.CUSTOMER: frozenset({READ, WRITE, GIVE_BACK, READ_CUSTOMERS, WRITE_CUSTOMERS}),
-    Role.SERVICE: frozenset({READ, WRITE, GIVE_BACK, "customers:*"}),
-    Role.MERCHANT: frozenset({READ, WRITE, GIVE_BACK, "customers:*"}),
+    Role.SERVICE: frozenset({READ, WRITE, GIVE_BACK, "customers:*", "notifications:*"}),
+    Role.MERCHANT: frozenset({READ, WRITE, GIVE_BACK, "customers:*", "notifications:*"}),
     Role.OPERATOR: frozenset({ANYTHING}),
 }
 
@@ -42,6 +43,16 @@ NEEDED: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/payment/payment-method"): WRITE_CUSTOMERS,
     ("POST", "/payment/payment-intent"): WRITE,
     ("POST", "/payment/refund"): GIVE_BACK,
+    # Who subscribes hears of everybody's payments: no customer has these scopes.
+    ("POST", "/notification-endpoints"): WRITE_NOTIFICATIONS,
+    ("GET", "/notification-endpoints"): READ_NOTIFICATIONS,
+    ("GET", "/notification-endpoints/{endpoint_id}"): READ_NOTIFICATIONS,
+    ("PATCH", "/notification-endpoints/{endpoint_id}"): WRITE_NOTIFICATIONS,
+    ("DELETE", "/notification-endpoints/{endpoint_id}"): WRITE_NOTIFICATIONS,
+    ("POST", "/notification-endpoints/{endpoint_id}/secret"): WRITE_NOTIFICATIONS,
+    ("POST", "/notification-endpoints/{endpoint_id}/resend"): WRITE_NOTIFICATIONS,
+    ("GET", "/notification-endpoints/{endpoint_id}/deliveries"): READ_NOTIFICATIONS,
+    ("POST", "/notification-endpoints/{endpoint_id}/deliveries/{event_id}/resend"): WRITE_NOTIFICATIONS,
     ("GET", "/metrics"): FIGURES,
 }
 

@@ -15,6 +15,8 @@ from shared.database import Sessions, connect, connections_in_use, make_sessions
 from shared.gateways.customers import CustomerGateway
 from shared.gateways.stripe_customers import StripeCustomers
 from shared.orders import Orders, make_orders
+from shared.outbound import Caller
+from shared.sealing import Sealer
 from shared.settings import Settings
 from shared.wakeup import Listener, connect_redis
 
@@ -31,6 +33,8 @@ class Services:
     customers: CustomerGateway | None  # None without a key: everything else works without the gateway
     tokens: Tokens
     rate_limits: RateLimits
+    sealer: Sealer
+    outbound: Caller  # checks the addresses that subscribers name
     orders: Orders | None = None  # None: any order is accepted
 
     def pool_in_use(self) -> int:
@@ -53,6 +57,8 @@ def make_services(settings: Settings) -> Services:
         rate_limits=_rate_limits(settings, client),
         customers=_customers(settings),
         orders=make_orders(settings),
+        sealer=Sealer.of(settings),
+        outbound=Caller(allow_private=settings.private_notifications),
     )
 
 

@@ -12,6 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from payment_worker.queues import QUEUES
 from shared.database import Sessions
 from shared.models import InboxMessage, InboxState, Operation, Outbox, Pause
+from shared.models_notifications import (
+    DeliveryState,
+    EndpointState,
+    NotificationDelivery,
+    NotificationEndpoint,
+)
+from shared.notifications import ORDER_SERVICE
 from shared.payments import OperationKind
 from shared.telemetry import get_logger
 
@@ -49,6 +56,7 @@ class Figures(Collector):
             yield from _operations(rows)
             yield from _outbox(rows)
             yield from _inbox(rows)
+            yield from _notifications(rows)
             yield _paused(rows)
 
     def _queues(self) -> Iterator[GaugeMetricFamily]:
@@ -108,6 +116,30 @@ def _inbox(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
         family.add_metric([state], counted.get(state, 0))
     yield family
     yield GaugeMetricFamily("payment_inbox_oldest_seconds", "Age of the oldest due webhook", value=age or 0)
+
+
+def _notifications(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
+    """What is on its way to subscribers; what waits for a disabled endpoint waits for a person."""
+    delivery, endpoint = NotificationDelivery, NotificationEndpoint
+    count = select(func.count(), _seconds_since(func.min(delivery.created_at)))
+    is_told = delivery.endpoint_id.in_([ORDER_SERVICE]) | delivery.endpoint_id.in_(
+        select(endpoint.id).where(endpoint.state == EndpointState.ENABLED)
+    )
+    [(number, age)] = rows(count.where(delivery.state == DeliveryState.PENDING, is_told))
+    yield GaugeMetricFamily("payment_notifications_waiting", "Deliveries to come", value=number)
+    yield GaugeMetricFamily(
+        "payment_notifications_oldest_seconds", "Age of the oldest of them", value=age or 0
+    )
+    family = GaugeMetricFamily(
+        "payment_notification_endpoints", "Subscribers' endpoints; failing ones are enabled", labels=["state"]
+    )
+    failing = func.count().filter(endpoint.failures > 0, endpoint.state == EndpointState.ENABLED)
+    query = select(endpoint.state, func.count(), failing).where(endpoint.state != EndpointState.REMOVED)
+    counted = {state: (each, failing) for state, each, failing in rows(query.group_by(endpoint.state))}
+    for state in (EndpointState.ENABLED, EndpointState.DISABLED):
+        family.add_metric([state], counted.get(state, (0, 0))[0])
+    family.add_metric(["failing"], counted.get(EndpointState.ENABLED, (0, 0))[1])
+    yield family
 
 
 def _paused(rows: Callable[[Any], Rows]) -> GaugeMetricFamily:

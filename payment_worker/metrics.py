@@ -36,3 +36,12 @@ COMMANDS = Counter("payment_commands", "Commands on Kafka that were taken or ref
 CONSUMER_LAG = Gauge(
     "payment_consumer_lag", "Messages that wait in a partition of ours", ["topic", "partition"]
 )
+
+# Webhooks to subscribers, and order callbacks.
+NOTIFICATIONS = Counter(
+    "payment_notifications", "Attempts to deliver an event to a subscriber or the order service", ["result"]
+)
+NOTIFICATION_SECONDS = Histogram(
+    "payment_notification_seconds", "Time of such an attempt", buckets=LATENCY_BUCKETS_S
+)
+ENDPOINTS_DISABLED = Counter("payment_notification_endpoints_disabled", "Endpoints that failed for days")

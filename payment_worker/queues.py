@@ -18,11 +18,14 @@ PROCESS, RECOVER, VERIFY = "payments.process", "payments.recover", "payments.ver
 PROCESS_BATCH, PURGE = "payments.process_batch", "payments.purge"
 FINISH_REMOVALS = "customers.finish_removals"
 DRAIN_INBOX, DEADLINES = "payments.inbox", "payments.deadlines"
+NOTIFY = "notifications.turn"
 PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE = "payments", "refunds", "recovery"
-QUEUES = (PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE)
+NOTIFICATIONS_QUEUE = "notifications"
+QUEUES = (PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE, NOTIFICATIONS_QUEUE)
 
 RECOVER_EVERY_S = 1.0
 INBOX_EVERY_S = 1.0
+NOTIFY_EVERY_S = 1.0
 DEADLINES_EVERY_S = 5.0
 VERIFY_EVERY_S = 15.0
 PURGE_EVERY_S = 3600.0
@@ -86,7 +89,10 @@ def _schedule(settings: Settings) -> dict[str, Any]:
             "task": name,
             "schedule": timedelta(seconds=every_s),
             # A turn that nobody took in time is worth nothing: the next one comes.
-            "options": {"queue": RECOVERY_QUEUE, "expires": 3 * every_s},
+            "options": {
+                "queue": NOTIFICATIONS_QUEUE if name == NOTIFY else RECOVERY_QUEUE,
+                "expires": 3 * every_s,
+            },
         }
         for name, every_s in (
             (RECOVER, RECOVER_EVERY_S),
@@ -95,6 +101,7 @@ def _schedule(settings: Settings) -> dict[str, Any]:
             (FINISH_REMOVALS, FINISH_REMOVALS_EVERY_S),
             (DRAIN_INBOX, INBOX_EVERY_S),
             (DEADLINES, DEADLINES_EVERY_S),
+            (NOTIFY, NOTIFY_EVERY_S),
         )
     }
 

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 from sqlalchemy import Column, ColumnElement, TableClause, delete, func, or_, select, true, tuple_
 
+from shared.commands.deliveries import drop_waiting
 from shared.commands.reservations import ACTIVE
 from shared.database import Sessions, try_lock
 from shared.models import IdempotencyKey, InboxMessage, InboxState, plain
 from shared.models_access import RevokedToken
 from shared.models_neighbours import InventoryAdjustment, Reservation
+from shared.models_notifications import NotificationDelivery
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
@@ -62,12 +64,20 @@ PURGED = (
         "received_at",
         lambda settings: settings.retention_inbox_days,
     ),
+    Purged(
+        plain(NotificationDelivery),
+        ("endpoint_id", "event_id"),
+        "ended_at",
+        lambda settings: settings.retention_notifications_days,
+    ),
 )
 
 
 def purge(sessions: Sessions, settings: Settings) -> int:
     """Delete rows that are older than the settings say; return how many. While another is at it, nothing."""
     total = 0
+    with sessions.begin() as session:
+        drop_waiting(session)  # deliveries that were made while their endpoint was being removed
     for each in PURGED:
         keep = timedelta(days=each.days(settings))
         count = 0

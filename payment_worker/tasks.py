@@ -14,6 +14,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from sqlalchemy.exc import SQLAlchemyError
 
 from payment_worker import deadlines, recovery, retention, webhooks
+from payment_worker.courier import Courier, make_courier
 from payment_worker.gate import make_gate
 from payment_worker.inflight import InFlight
 from payment_worker.leases import Leases
@@ -22,6 +23,7 @@ from payment_worker.queues import (
     DEADLINES,
     DRAIN_INBOX,
     FINISH_REMOVALS,
+    NOTIFY,
     PAYMENTS_QUEUE,
     PROCESS,
     PROCESS_BATCH,
@@ -77,8 +79,10 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
         abandon_after=timedelta(seconds=settings.action_timeout_s),
     )
     in_flight = InFlight(settings.task_threads)
-    signals.worker_shutting_down.connect(in_flight.close, weak=False)
-    register(app, worker, settings, in_flight)
+    courier = make_courier(sessions, settings)
+    for busy in (in_flight, courier):
+        signals.worker_shutting_down.connect(busy.close, weak=False)
+    register(app, worker, settings, in_flight, courier)
     _serve_health(settings, sessions)
     leases.start()
     # What runs when the connection to Redis breaks goes on: cancelling a charge in flight would help nobody.
@@ -95,6 +99,7 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     )
     celery_worker.start()
     in_flight.finish()
+    courier.finish()
     leases.stop()
     engine.dispose()
     return int(celery_worker.exitcode or 0)
@@ -128,7 +133,7 @@ def _ready(sessions: Sessions) -> tuple[bool, dict[str, Any]]:
         return False, {"database": f"away ({type(error).__name__})"}
 
 
-def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFlight) -> None:
+def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFlight, courier: Courier) -> None:
     """Give the application its tasks, bound to what they work with."""
     client = connect_redis(settings.redis_url)
     # Not shared: other applications of the process, a test's, have tasks of their own under these names.
@@ -157,12 +162,14 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
             )
         )
 
-    _register_looks(task, worker, settings)
+    _register_looks(task, worker, settings, courier)
 
 
-def _register_looks(task: Any, worker: Worker, settings: Settings) -> None:
+def _register_looks(task: Any, worker: Worker, settings: Settings, courier: Courier) -> None:
     """The periodic tasks that take long now and then: one turn of each at a time in this process."""
-    looks = {name: threading.Lock() for name in (PURGE, FINISH_REMOVALS, VERIFY, DRAIN_INBOX, DEADLINES)}
+    looks = {
+        name: threading.Lock() for name in (PURGE, FINISH_REMOVALS, VERIFY, DRAIN_INBOX, DEADLINES, NOTIFY)
+    }
 
     def look(name: str, work: Callable[[], object]) -> None:
         """Take a turn, unless the last one still goes on."""
@@ -199,6 +206,10 @@ def _register_looks(task: Any, worker: Worker, settings: Settings) -> None:
     @task(name=DRAIN_INBOX)
     def drain_inbox() -> None:
         look(DRAIN_INBOX, lambda: webhooks.drain(worker))
+
+    @task(name=NOTIFY)
+    def notify() -> None:
+        look(NOTIFY, courier.turn)
 
     @task(name=DEADLINES)
     def keep_deadlines() -> None:

@@ -140,6 +140,11 @@ SCHEMAS: Final[Mapping[Announcement, dict[str, Any]]] = MappingProxyType(
             optional=(),
         ),
         Announcement.PAYMENT_PROCESSED: PROCESSED,
+        Announcement.NOTIFICATION_ENDPOINT_DISABLED: _schema(
+            "An endpoint that failed for days is told of nothing any more",
+            {"endpointId": _UUID, "owner": _TEXT, "reason": _TEXT, "disabledAt": _TIME},
+            optional=(),
+        ),
     }
 )
 _VALIDATORS = {

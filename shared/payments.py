@@ -80,6 +80,8 @@ class Announcement(StrEnum):
     REFUND_SUCCEEDED = "refund-succeeded"
     REFUND_FAILED = "refund-failed"
     PAYMENT_PROCESSED = "payment-processed"  # beside the outcome's own event, for payments that ask for it
+    # Of no payment's history: a subscriber's endpoint is told of nothing any more.
+    NOTIFICATION_ENDPOINT_DISABLED = "notification-endpoint-disabled"
 
 
 # Every edge a payment may travel, and the event it announces. An edge that is not here does not exist.

@@ -6,15 +6,21 @@ cold caches: under load that costs more than the statements themselves.
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, Connection, Select, Update, bindparam, exists, func, select, update
+from sqlalchemy import CTE, Connection, Select, Update, bindparam, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import class_mapper
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from shared.models import Operation, Outbox, Payment, TimelineEntry, plain
+from shared.models_notifications import (
+    EndpointState,
+    NotificationEndpoint,
+    NotificationEvent,
+    OrderCallback,
+)
 
 Row = Payment | Operation
-Model = type[Payment] | type[Operation] | type[TimelineEntry] | type[Outbox]
+Model = type[Payment] | type[Operation] | type[TimelineEntry] | type[Outbox] | type[OrderCallback]
 
 # What must still be as it was read for a row to be written.
 READ = "read_"
@@ -100,7 +106,9 @@ def _statement(shapes: tuple[Shape, ...]) -> Select[Any]:
             # order but for those that wait for another's result.
             is_event = shape.model is Outbox
             others.append(_dependent(number, shape, event_before if is_event else first))
-            event_before = others[-1] if is_event else event_before
+            if is_event:
+                event_before = others[-1]
+                others.append(_notification(number, event_before))
     return select(func.count()).select_from(first).add_cte(*others)
 
 
@@ -140,4 +148,21 @@ def _dependent(number: int, shape: Shape, before: CTE) -> CTE:
     values = select(*columns.values()).where(happened)
     table = plain(shape.model)
     added = insert(table).from_select([column.name for column in columns], values)
-    return added.returning(*table.primary_key).cte(f"w{number}")
+    told = _OF_AN_EVENT if shape.model is Outbox else table.primary_key
+    return added.returning(*told).cte(f"w{number}")
+
+
+_OUTBOX = plain(Outbox)
+_OF_AN_EVENT = [_OUTBOX.c[name] for name in ("id", "position", "aggregateid", "sequence", "type")]
+_OF_A_NOTIFICATION = ["event_id", "position", "payment_id", "sequence", "type"]
+
+
+def _notification(number: int, event: CTE) -> CTE:
+    """Keep an event for those who are told by webhook; with nobody to tell it is two looks into an index."""
+    endpoint, callback = plain(NotificationEndpoint), plain(OrderCallback)
+    is_wanted = or_(
+        exists().where(endpoint.c.state == EndpointState.ENABLED),
+        exists().where(callback.c.payment_id == event.c.aggregateid),
+    )
+    rows = select(*(event.c[each.name] for each in _OF_AN_EVENT)).where(is_wanted)
+    return insert(plain(NotificationEvent)).from_select(_OF_A_NOTIFICATION, rows).cte(f"n{number}")

@@ -179,6 +179,26 @@ class Settings:
         "int",
         Range(1, 3650),
     )
+    retention_notifications_days: int = setting(
+        "how long webhooks to subscribers are kept that were delivered or given up", 30, "int", Range(1, 3650)
+    )
+    notifications_allow_private: str = setting(
+        "`on`: subscribers may register private addresses and plain HTTP; for tests and the local stack",
+        "off",
+        check=OneOf(["on", "off"]),
+    )
+    order_status_url: str = setting(
+        "the order service that hears how payments of the delivery contract end, by PUT at"
+        " /updateStatus below this address; empty: none",
+        "",
+        check=checks.url("http", "https"),
+    )
+    order_status_token: str = setting(
+        "the bearer token for it where the caller's own is not at hand",
+        "",
+        check=Regexp(r"^[\x21-\x7e]{1,4096}\s*$"),
+        secret=True,
+    )
     amount_minimums: dict[str, int] = setting(
         "smallest amount by currency in minor units, as JSON; beside the defaults",
         "{}",
@@ -241,6 +261,11 @@ class Settings:
         return self.auth == "required"
 
     @property
+    def private_notifications(self) -> bool:
+        """Whether subscribers may be called at private addresses and over plain HTTP."""
+        return self.notifications_allow_private == "on"
+
+    @property
     def gateway_max_rps(self) -> float:
         """Requests a second that the gateway may be sent, from the whole account; 0 for no limit."""
         if self.stripe_max_rps is not None:
@@ -282,11 +307,14 @@ def _is_needed(name: str, needs: Iterable[str], values: Mapping[str, Any]) -> bo
 
 def _combinations(values: Mapping[str, Any]) -> Iterator[str]:
     """What is acceptable by itself and unsafe together; every process looks, whichever of it is its own."""
+    is_live = values.get("stripe_secret_key", "").startswith(checks.LIVE_KEYS)
+    if is_live and values.get("notifications_allow_private") == "on":
+        yield "NOTIFICATIONS_ALLOW_PRIVATE: on is refused beside a live key of Stripe"
     if values.get("auth") != "optional":
         return
     if values.get("host", "127.0.0.1") not in checks.LOOPBACK_HOSTS:
         yield f"AUTH: optional is only for a HOST that is one of {', '.join(checks.LOOPBACK_HOSTS)}"
-    if values.get("stripe_secret_key", "").startswith(checks.LIVE_KEYS):
+    if is_live:
         yield "STRIPE_SECRET_KEY: a live key is refused unless AUTH is required; use sk_test_..."
 
 

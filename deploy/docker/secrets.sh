@@ -31,8 +31,9 @@ done
 store database_url "postgresql://payments:$(cat "$secrets/postgres_password")@postgres:5432/payments"
 store redis_url "redis://:$(cat "$secrets/valkey_password")@valkey:6379/0"
 store stripe_secret_key "$STRIPE_SECRET_KEY"
-# Those of webhooks are kept unless given. Empty: webhooks are refused, or there was no secret before.
-for name in STRIPE_WEBHOOK_SECRET STRIPE_WEBHOOK_SECRET_PREVIOUS; do
+# These are kept unless given. Empty: webhooks are refused, there was no secret before, no order service is told
+# who calls.
+for name in STRIPE_WEBHOOK_SECRET STRIPE_WEBHOOK_SECRET_PREVIOUS ORDER_STATUS_TOKEN; do
     file=$(printf %s "$name" | tr '[:upper:]' '[:lower:]')
     value=$(printenv "$name" || true)
     if [ -n "$value" ] || [ ! -e "$secrets/$file" ]; then

@@ -8,6 +8,7 @@ from deploy.local import neighbours, webhooks
 from deploy.local.identity import Identity, choose_identity, kept_secret
 from deploy.local.outside import (
     DEFAULT_PORT,
+    LIVE_KEY_PREFIXES,
     BadSetting,
     Outside,
     given,
@@ -159,6 +160,8 @@ def _settings(outside: Outside, endpoints: dict[str, str | None], webhook_secret
         "STRIPE_API_URL": None if outside.stripe_secret_key else endpoints["stripe_api_url"],
         "STRIPE_SECRET_KEY": None if outside.stripe_secret_key else simulator_key(),
         "STRIPE_WEBHOOK_SECRET": None if given("STRIPE_WEBHOOK_SECRET") else webhook_secret,
+        # Subscribers of a stack on one machine are mostly on the same one.
+        "NOTIFICATIONS_ALLOW_PRIVATE": None if _keeps_private(outside) else "on",
         "HOST": LOOPBACK,
         "PORT": (endpoints["api_url"] or "").rpartition(":")[2],
     }
@@ -173,6 +176,12 @@ def _data_key(state: StateFolder, outside: Outside, notes: list[str]) -> dict[st
     if outside.database_url:
         notes.append(f"stored values are sealed with {file}: keep it with your database, or set DATA_KEY")
     return {"DATA_KEY_FILE": str(file)}
+
+
+def _keeps_private(outside: Outside) -> bool:
+    """Whether the rule for subscribers' addresses was set, or money may move, beside which it is refused."""
+    is_live = (outside.stripe_secret_key or "").startswith(LIVE_KEY_PREFIXES)
+    return is_live or given("NOTIFICATIONS_ALLOW_PRIVATE") is not None
 
 
 def _jobs(environment: dict[str, str]) -> dict[str, Job]:

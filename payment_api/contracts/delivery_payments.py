@@ -6,6 +6,7 @@ from typing import Any
 import flask
 
 from payment_api import access
+from payment_api.callbacks import callback
 from payment_api.contracts import delivery_schemas as schemas
 from payment_api.contracts.delivery import CARD_REQUEST, DeliveryBlueprint, answer, refusal, succeeded
 from payment_api.errors import ErrorCode, RequestRefused
@@ -154,6 +155,7 @@ def _command(body: dict[str, Any]) -> CreatePayment:
         payment_method_id=body["paymentMethodId"],
         return_url=body["returnUrl"],
         capture_method=CaptureMethod(body["captureMethod"]),
+        callback=callback(),
     )
 
 

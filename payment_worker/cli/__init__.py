@@ -1,6 +1,25 @@
 """The operators' command `payment-worker`."""
 
-from payment_worker.cli import audit, dead_letters, events, operators, processes, review, webhooks
+from payment_worker.cli import (
+    audit,
+    dead_letters,
+    events,
+    notifications,
+    operators,
+    processes,
+    review,
+    webhooks,
+)
 from payment_worker.cli.command import main
 
-__all__ = ["audit", "dead_letters", "events", "main", "operators", "processes", "review", "webhooks"]
+__all__ = [
+    "audit",
+    "dead_letters",
+    "events",
+    "main",
+    "notifications",
+    "operators",
+    "processes",
+    "review",
+    "webhooks",
+]

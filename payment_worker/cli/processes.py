@@ -111,7 +111,12 @@ def consumer(settings: Settings) -> None:
 
 
 @main.command(name="tasks")
-@click.option("--queues", default="payments,refunds,recovery", show_default=True, help="queues to work off")
+@click.option(
+    "--queues",
+    default="payments,refunds,recovery,notifications",
+    show_default=True,
+    help="queues to work off",
+)
 @with_settings("tasks", *WORKER_NEEDS)
 def run_tasks(settings: Settings, queues: str) -> None:
     """Carry out operations: claim one, ask the gateway, record the outcome."""

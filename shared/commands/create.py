@@ -15,6 +15,7 @@ from shared.commands.operations import Origin, further
 from shared.commands.received import ReceivedMessage, take_in, tie
 from shared.database import Sessions, alone, database_now, new_id, reading
 from shared.models import IdempotencyKey, Operation, Payment
+from shared.models_notifications import OrderCallback
 from shared.money import Money
 from shared.payments import (
     DEAD,
@@ -30,6 +31,14 @@ from shared.rows import Writes
 
 # Each round ends because a competing payment died between our insert and our look; twice is already rare.
 MAX_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """The order's service is to hear how the payment ends, with the caller's sealed token where one came."""
+
+    sealed_token: bytes | None = None
+    token_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +58,7 @@ class CreatePayment:
     return_url: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     outcome_topic: Announcement | None = None  # where the outcome is told as well
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +191,13 @@ class _New:
             event="payment requested", actor=origin.actor, at=at, operation=Operation(**primary)
         )
         lifecycle.begin(self._writes, self.payment, cause)
+        if command.callback:
+            token = {
+                "sealed_token": command.callback.sealed_token,
+                "token_until": command.callback.token_until,
+            }
+            facts = {"payment_id": self.payment.id, "order_id": command.order_id}
+            self._writes.add(OrderCallback, facts | token)
 
     def add(self, connection: Connection) -> bool:
         """Write them; False when the order has a live payment."""

@@ -1,17 +1,21 @@
-"""The whole stack and Stripe's webhooks: the simulator signs, the API stores, the worker records."""
+"""The whole stack and webhooks: the simulator's come in and are recorded, ours go out to subscribers."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+import requests
 from psycopg.rows import dict_row
 
 from deploy.local.client import RunningStack, running_stack
+from tests.notified import PATH
 from tests.orders import Orders
+from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 
 SOON_S = 20.0
+LONG_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,18 @@ def test_a_dashboard_refund_shows_up(orders: Orders) -> None:
     orders.simulator.act("dashboard/refund", payment_intent=ref, amount=100)
     wait_for(orders, payment_id, "partially_refunded")
     assert orders.timeline(payment_id)[-1]["actor"] == "stripe webhook"
+
+
+def test_a_subscriber_hears_of_a_payment(orders: Orders) -> None:
+    """Scheduler, queue and task worker bring each event, signed, to who has registered."""
+    taker = Subscriber()
+    answer = requests.post(f"{orders.stack.endpoints.api_url}{PATH}", json={"url": taker.url}, timeout=LONG_S)
+    assert answer.status_code == 201, answer.text
+    payment_id = orders.place()
+    wait_until(lambda: len(taker.types(payment_id)) == 2, LONG_S, "both webhooks of the payment")
+    assert taker.types(payment_id) == ["payment-requested", "payment-succeeded"]
+    assert all(each.is_signed_by(answer.json()["secret"]) for each in taker.calls)
+    taker.close()
 
 
 def test_every_webhook_ends_processed(orders: Orders) -> None:

@@ -33,6 +33,14 @@ ROUTES = {
     ("/payment/payment-intent", "post"), ("/payment/refund", "post"),
     ("/payment/payment-method-details", "post"), ("/payment/payment-methods/{customer_id}", "get"),
     ("/webhooks/stripe", "post"), ("/orders/{order_id}/payment-status", "get"),
+    ("/webhooks/stripe", "post"),
+    ("/notification-endpoints", "post"), ("/notification-endpoints", "get"),
+    ("/notification-endpoints/{endpoint_id}", "get"), ("/notification-endpoints/{endpoint_id}", "patch"),
+    ("/notification-endpoints/{endpoint_id}", "delete"),
+    ("/notification-endpoints/{endpoint_id}/secret", "post"),
+    ("/notification-endpoints/{endpoint_id}/resend", "post"),
+    ("/notification-endpoints/{endpoint_id}/deliveries", "get"),
+    ("/notification-endpoints/{endpoint_id}/deliveries/{event_id}/resend", "post"),
 }  # fmt: skip
 NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:9/none"
 
@@ -74,7 +82,7 @@ def test_every_route_is_documented(shared_api: Api, document: Any) -> None:
     rules = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in shared_api.app.url_map.iter_rules()
-        if rule.rule.startswith(("/payment", "/refund", "/orders", "/webhooks"))
+        if rule.rule.startswith(("/payment", "/refund", "/orders", "/webhooks", "/notification"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     items = document["paths"].items()

@@ -63,6 +63,21 @@ RESERVATION: Final = """
     VALUES ('r-1', 'c-1', 'active', now(), now())"""
 ADJUSTMENT: Final = """
     INSERT INTO inventory_adjustment (message_id, product, received_at) VALUES ('m-1', 'p-1', now())"""
+SUBSCRIBER: Final = """
+    INSERT INTO notification_endpoint (id, owner, url, state, sealed_secret, created_at)
+    VALUES (gen_random_uuid(), 'a shop', 'https://shop.example/', 'enabled', 'sealed', now())"""
+NOTIFICATION: Final = """
+    INSERT INTO notification_event (event_id, position, payment_id, sequence, type)
+    SELECT announced_id, sequence, payment_id, sequence, announced_type
+      FROM timeline_entry WHERE announced_id IS NOT NULL"""
+DELIVERY: Final = """
+    INSERT INTO notification_delivery
+           (endpoint_id, event_id, payment_id, sequence, type, stream, place, state, next_attempt_at,
+            created_at)
+    SELECT endpoint.id, event_id, payment_id, sequence, type, payment_id::text, sequence,
+           'pending', now(), now()
+      FROM notification_event CROSS JOIN notification_endpoint AS endpoint"""
+CALLBACK: Final = "INSERT INTO order_callback (payment_id, order_id) SELECT id, order_id FROM payment"
 DOUBT: Final = "UPDATE operation SET needs_review = true, doubt_since = now() WHERE state = 'in_flight'"
 PARK: Final = "UPDATE outbox SET parked_reason = 'test' WHERE position = (SELECT min(position) FROM outbox)"
 
@@ -145,20 +160,9 @@ def filled(settings: Settings) -> Stored:
         bench.attempt(bench.order(), fault="lost_response")
         bench.order()
         bench.engine.dispose()
-    told = (RESERVATION, ADJUSTMENT)
-    for statement in (
-        CLIENTS_KEY,
-        PAUSE,
-        DOUBT,
-        PARK,
-        WEBHOOK,
-        CUSTOMER,
-        CARD,
-        REVOKED,
-        AUDITED,
-        REDRIVE,
-        *told,
-    ):
+    told = (RESERVATION, ADJUSTMENT, SUBSCRIBER, NOTIFICATION, DELIVERY, CALLBACK)
+    others = (REVOKED, AUDITED, REDRIVE, *told)
+    for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK, CUSTOMER, CARD, *others):
         stored.change(statement)
     states = {row["state"] for row in stored.rows("operation")}
     assert states == {"succeeded", "failed", "in_flight", "requested"}

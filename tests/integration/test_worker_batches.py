@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from payment_worker.courier import make_courier
 from payment_worker.inflight import InFlight
 from payment_worker.queues import OPERATIONS_PER_TASK, PROCESS, PROCESS_BATCH, Errand, dispatch, make_celery
 from payment_worker.tasks import register
@@ -36,9 +37,11 @@ def app(bench: Bench) -> Iterator[Celery]:
     """The tasks, bound to the bench's worker; calling one does what Celery would."""
     app = make_celery(bench.settings)
     in_flight = InFlight(THREADS)
-    register(app, bench.worker, bench.settings, in_flight)
+    courier = make_courier(bench.sessions, bench.settings)
+    register(app, bench.worker, bench.settings, in_flight, courier)
     yield app
     in_flight.finish()
+    courier.finish()
     app.close()
 
 

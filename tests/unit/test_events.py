@@ -64,6 +64,10 @@ VALUES: dict[Announcement, dict[str, Any]] = {
         "confirmationDetails": {"gatewayResponse": "Approved", "transactionId": "ch_1"},
         "timestamp": "2026-03-04T12:00:00Z",
     },
+    Announcement.NOTIFICATION_ENDPOINT_DISABLED: {
+        "endpointId": str(OPERATION), "owner": "a shop", "reason": "it has failed for days",
+        "disabledAt": "2026-03-04T12:00:00Z",
+    },
 }  # fmt: skip
 STOOD = "paymentId orderId customerId amount amountMinor currency status occurredAt"
 # What a consumer may count on, by the contract; everything else may be missing.
@@ -84,6 +88,7 @@ PROMISED = {
     Announcement.REFUND_FAILED: "refundId paymentId orderId amount amountMinor currency processedAt reason",
     Announcement.PAYMENT_PROCESSED: "transactionId paymentId userId orderId amount currency paymentMethod"
     " status confirmationDetails timestamp",
+    Announcement.NOTIFICATION_ENDPOINT_DISABLED: "endpointId owner reason disabledAt",
 }
 PROMISES = [(kind, field) for kind, fields in PROMISED.items() for field in fields.split()]
 NEEDED_HEADERS = ["ce_id", "ce_type", "ce_subject", "ce_sequence", "ce_time"]

@@ -22,11 +22,13 @@ GOOD = {
     "STRIPE_WEBHOOK_SECRET": "whsec_hunter8",
     "STRIPE_WEBHOOK_SECRET_PREVIOUS": "whsec_hunter9",
     "ORDER_SERVICE_TOKEN": "hunter10",
+    "ORDER_STATUS_TOKEN": "token_hunter12",
 }
 SECRETS = [
     "DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "KAFKA_CONFIG", "JWT_SECRET", "JWT_SECRET_PREVIOUS",
     "DATA_KEY", "DATA_KEY_PREVIOUS", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_PREVIOUS",
     "ORDER_SERVICE_TOKEN",
+    "ORDER_STATUS_TOKEN",
 ]  # fmt: skip
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what must be refused
 BAD = [
@@ -223,6 +225,14 @@ def test_a_live_key_needs_tokens(monkeypatch: pytest.MonkeyPatch, key: str, need
     said = problems(*needs)
     assert said.startswith("STRIPE_SECRET_KEY: a live key is refused unless AUTH is required")
     assert "hunter2" not in said
+
+
+def test_subscribers_at_private_addresses_need_a_test_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where real money moves, nobody lets us call what only we can reach."""
+    monkeypatch.setenv("NOTIFICATIONS_ALLOW_PRIVATE", "on")
+    assert load_settings(()).private_notifications
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_live_hunter2")
+    assert problems().startswith("NOTIFICATIONS_ALLOW_PRIVATE: on is refused beside a live key")
 
 
 @pytest.mark.parametrize("name", SECRETS)
