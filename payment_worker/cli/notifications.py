@@ -85,7 +85,7 @@ def list_deliveries(
 @click.argument("event_ids", nargs=-1, type=click.UUID)
 @click.option("--since", type=Moment(), help="everything from this time on, also what was never sent")
 @click.option("--until", type=Moment(), help="with --since: before this time; without it: now")
-@with_settings("notifications resend", "DATABASE_URL")
+@with_settings("notifications resend", "DATABASE_URL", changes=True)
 def resend(
     settings: Settings,
     *,
