@@ -75,15 +75,27 @@ def test_at_every_route_a_token_is_needed_and_its_scope(api: Api) -> None:
             }
 
 
+ENDPOINT = "/notification-endpoints/<endpoint_id>"
+SUBSCRIBING = {
+    ("POST", "/notification-endpoints"), ("GET", "/notification-endpoints"),
+    *((method, ENDPOINT) for method in ("GET", "PATCH", "DELETE")),
+    ("POST", f"{ENDPOINT}/secret"), ("POST", f"{ENDPOINT}/resend"), ("GET", f"{ENDPOINT}/deliveries"),
+    ("POST", f"{ENDPOINT}/deliveries/<event_id>/resend"),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("role", "may_not"),
     [
-        ("customer", {("GET", "/metrics")}), ("service", {("GET", "/metrics")}),
+        ("customer", {("GET", "/metrics"), *SUBSCRIBING}), ("service", {("GET", "/metrics")}),
         ("merchant", {("GET", "/metrics")}), ("operator", set()),
     ],
 )  # fmt: skip
 def test_what_each_role_may(api: Api, role: str, may_not: set[tuple[str, str]]) -> None:
-    """Every role may ask everywhere for what is its to see, but for the service's own figures."""
+    """Every role may ask everywhere for what is its to see, but for the service's own figures.
+
+    No customer subscribes, for subscribers hear of everybody's payments.
+    """
     refused = {
         (method, rule)
         for method, rule in routes(api.app)
