@@ -12,7 +12,7 @@ def request_of(payment: Payment, operation: Operation) -> Request:
     ref = operation.target_ref or payment.gateway_ref or ""
     match operation.kind:
         case OperationKind.CAPTURE:
-            return Capture(operation_id=operation_id, gateway_ref=ref, money=money)
+            return Capture(operation_id=operation_id, gateway_ref=ref, money=money, order_id=payment.order_id)
         case OperationKind.CANCEL:
             return Cancel(operation_id=operation_id, gateway_ref=ref)
         case OperationKind.REFUND:
@@ -28,4 +28,7 @@ def request_of(payment: Payment, operation: Operation) -> Request:
         return_url=payment.return_url,
         customer_ref=payment.gateway_customer,
         hold=payment.capture_method is CaptureMethod.MANUAL,
+        cart_id=payment.cart_id,
+        customer_id=payment.customer_id,
+        reservation_id=payment.reservation_id,
     )

@@ -23,6 +23,9 @@ class Charge:
     return_url: str | None
     customer_ref: str | None = None  # whose saved payment method it is, at the gateway
     hold: bool = False
+    cart_id: str | None = None
+    customer_id: str | None = None
+    reservation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class Capture:
     operation_id: str
     gateway_ref: str
     money: Money
+    order_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,9 @@ def freeze(request: Request, *, simulated: bool) -> dict[str, Any]:
             return _charge(request, simulated=simulated)
         case Capture():
             amount = to_gateway_minor(request.money)
-            return {TARGET: request.gateway_ref, "amount_to_capture": amount, **WITH_CHARGE}
+            # A cart's payment may have got its order since the money was held.
+            order = {"metadata": {"order_id": request.order_id}} if request.order_id else {}
+            return {TARGET: request.gateway_ref, "amount_to_capture": amount, **order, **WITH_CHARGE}
         case Cancel():
             reason = {"cancellation_reason": "requested_by_customer"}
             return {TARGET: request.gateway_ref, **reason, **WITH_CHARGE}
@@ -42,11 +44,9 @@ def _charge(charge: Charge, *, simulated: bool) -> dict[str, Any]:
         "amount": to_gateway_minor(charge.money),
         "currency": charge.money.currency.lower(),
         "capture_method": "manual" if charge.hold else "automatic",
-        "metadata": {"payment_id": charge.payment_id, "operation_id": charge.operation_id},
+        "metadata": _labels(charge),
         **WITH_CHARGE,
     }
-    if charge.order_id:
-        parameters["metadata"]["order_id"] = charge.order_id
     if charge.customer_ref:
         parameters["customer"] = charge.customer_ref
     if token:
@@ -59,6 +59,20 @@ def _charge(charge: Charge, *, simulated: bool) -> dict[str, Any]:
     else:
         parameters["payment_method_types"] = ["card"]
     return parameters
+
+
+def _labels(charge: Charge) -> dict[str, str]:
+    """All ids that our rows could be rebuilt from; nothing of a person, and none of the client's labels."""
+    ids = {
+        "payment_id": charge.payment_id,
+        "operation_id": charge.operation_id,
+        "order_id": charge.order_id,
+        "cart_id": charge.cart_id,
+        "customer_id": charge.customer_id,
+        "reservation_id": charge.reservation_id,
+        "payment_method": charge.payment_method,
+    }
+    return {name: value for name, value in ids.items() if value}
 
 
 def address(kind: OperationKind, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
