@@ -305,6 +305,7 @@ class Pause(Table):
     kind: Mapped[OperationKind] = mapped_column(primary_key=True)
     since: Mapped[datetime]
     actor: Mapped[str]
+    reason: Mapped[str | None]
 
 
 class IdempotencyKey(Table):

@@ -78,6 +78,19 @@ DELIVERY: Final = """
            'pending', now(), now()
       FROM notification_event CROSS JOIN notification_endpoint AS endpoint"""
 CALLBACK: Final = "INSERT INTO order_callback (payment_id, order_id) SELECT id, order_id FROM payment"
+RUN: Final = """
+    INSERT INTO reconciliation_run (id, since, until, scheduled, heals, applies, after_restore, actor, phase,
+                                    step, counts, began_at, moved_at)
+    VALUES (gen_random_uuid(), now(), now() + interval '1 day', true, false, false, false, 'local', 'charges',
+            1, '{}', now(), now())"""
+SEEN: Final = "INSERT INTO reconciliation_seen (run_id, ref) SELECT id, 'pi_1' FROM reconciliation_run"
+BREAK: Final = """
+    INSERT INTO reconciliation_break (id, object, ref, kind, reason, run_id, last_run_id, first_seen,
+                                      last_seen)
+    SELECT id, 'charge', 'ch_1', 'amount', 'less', id, id, now(), now() FROM reconciliation_run"""
+RESTORE: Final = """
+    INSERT INTO restore (id, backup_taken_at, marked_at, actor)
+    VALUES (gen_random_uuid(), now(), now(), 'local')"""
 DOUBT: Final = "UPDATE operation SET needs_review = true, doubt_since = now() WHERE state = 'in_flight'"
 PARK: Final = "UPDATE outbox SET parked_reason = 'test' WHERE position = (SELECT min(position) FROM outbox)"
 
@@ -161,7 +174,7 @@ def filled(settings: Settings) -> Stored:
         bench.order()
         bench.engine.dispose()
     told = (RESERVATION, ADJUSTMENT, SUBSCRIBER, NOTIFICATION, DELIVERY, CALLBACK)
-    others = (REVOKED, AUDITED, REDRIVE, *told)
+    others = (REVOKED, AUDITED, REDRIVE, RUN, SEEN, BREAK, RESTORE, *told)
     for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK, CUSTOMER, CARD, *others):
         stored.change(statement)
     states = {row["state"] for row in stored.rows("operation")}
