@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from payment_api.services import services
-from shared.commands.pause import paused
+from shared.commands.pause import halted
 from shared.database import reading
 from shared.models import Payment
 
@@ -30,7 +30,7 @@ def readyz() -> tuple[flask.Response, int]:
     database = _database()
     status = HTTPStatus.OK if database == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
     word = "ready" if database == "ok" else "not ready"
-    facts = {"paused": [str(kind) for kind in paused(services().sessions)]} if database == "ok" else {}
+    facts = halted(services().sessions) if database == "ok" else {}
     return flask.jsonify(status=word, database=database, redis=_redis(), **facts), status
 
 

@@ -28,6 +28,14 @@ def begin(writes: Writes, payment: Payment, cause: Cause) -> None:
     _write(writes, payment, cause, None, Status.PENDING, Announcement.PAYMENT_REQUESTED)
 
 
+def rebuild(writes: Writes, payment: Payment, cause: Cause) -> None:
+    """Write the first history row of a payment whose rows were lost, and ask nobody for anything.
+
+    The gateway was asked long ago.
+    """
+    _write(writes, payment, cause, None, Status.PENDING, None)
+
+
 def request(writes: Writes, payment: Payment, cause: Cause) -> None:
     """Ask the worker for a further operation, `cause.operation`, whose row the caller adds."""
     note(writes, payment, cause, REQUESTED_BY[cause.operation.kind])

@@ -1,14 +1,16 @@
 """What an operator does at three in the morning: pause, resume, show."""
 
 import getpass
+from datetime import UTC, datetime
 
 import click
 
-from payment_worker.cli.command import console, main, operators_sessions, with_settings
+from payment_worker.cli.command import Moment, console, main, operators_sessions, with_settings
 from payment_worker.cli.story import find, tables
 from shared.commands.pause import pause as pause_kinds
 from shared.commands.pause import paused
 from shared.commands.pause import resume as resume_kinds
+from shared.commands.restore import StillRestored, mark_restored, way_out
 from shared.database import Sessions, reading
 from shared.payments import OperationKind
 from shared.settings import Settings
@@ -48,13 +50,44 @@ def pause(settings: Settings, kind: str | None) -> None:
 
 @main.command()
 @_kind
+@click.option("--force", is_flag=True, help="also after a restore whose lost payments are not rebuilt")
 @with_settings("resume", "DATABASE_URL", changes=True)
-def resume(settings: Settings, kind: str | None) -> None:
-    """Let what was paused go on; recovery dispatches what has become due within seconds."""
+def resume(settings: Settings, *, kind: str | None, force: bool) -> None:
+    """Let what was paused go on; recovery dispatches what has become due within seconds.
+
+    Refused after a restore until `reconcile --heal --apply` has rebuilt what was lost.
+    """
     with operators_sessions(settings) as sessions:
-        resume_kinds(sessions, _chosen(kind))
+        try:
+            resume_kinds(sessions, _chosen(kind), getpass.getuser(), force=force)
+        except StillRestored as error:
+            raise click.ClickException(
+                f"not resumed: {error}; or --force, and orders may be charged twice"
+            ) from None
         log.warning("resumed", kinds=[str(each) for each in _chosen(kind)], actor=getpass.getuser())
         _tell(sessions)
+
+
+@main.command()
+@click.option(
+    "--backup-taken-at",
+    type=Moment(),
+    required=True,
+    help="when the backup was begun that the database was restored from, e.g. 2026-11-20T08:00:00Z",
+)
+@with_settings("restored", "DATABASE_URL")
+def restored(settings: Settings, backup_taken_at: datetime) -> None:
+    """Mark the database as restored: nothing reaches the gateway until what it has lost is rebuilt.
+
+    To be run before any process of the service is started on it.
+    """
+    if backup_taken_at > datetime.now(UTC):
+        raise click.BadParameter("is in the future", param_hint="--backup-taken-at")
+    with operators_sessions(settings) as sessions:
+        mark = mark_restored(sessions, backup_taken_at, getpass.getuser())
+        log.warning("restored: nothing is sent to the gateway", actor=mark.actor, way_out=way_out(mark))
+        _tell(sessions)
+        click.echo(f"next: {way_out(mark)}")
 
 
 def _tell(sessions: Sessions) -> None:

@@ -1,10 +1,12 @@
 """Halt and resume a kind of operation: commands are still taken, but nothing new reaches the gateway."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from shared.commands.restore import StillRestored, clear, standing, way_out
 from shared.database import Sessions, reading
 from shared.models import Pause
 from shared.payments import OperationKind
@@ -18,9 +20,18 @@ def pause(sessions: Sessions, kinds: Iterable[OperationKind], actor: str) -> Non
             session.execute(insert(Pause).values(row).on_conflict_do_nothing())
 
 
-def resume(sessions: Sessions, kinds: Iterable[OperationKind]) -> None:
-    """Let these kinds go on; recovery dispatches what has become due."""
+def resume(
+    sessions: Sessions, kinds: Iterable[OperationKind], actor: str = "operator", *, force: bool = False
+) -> None:
+    """Let these kinds go on; recovery dispatches what has become due.
+
+    Raises StillRestored while a restore is marked, unless `force`; then the mark goes, too.
+    """
     with sessions.begin() as session:
+        if force:
+            clear(session, f"{actor}, by force")
+        elif mark := standing(session):
+            raise StillRestored(mark)
         session.execute(delete(Pause).where(Pause.kind.in_(list(kinds))))
 
 
@@ -28,3 +39,11 @@ def paused(sessions: Sessions) -> list[OperationKind]:
     """The kinds that are halted."""
     with reading(sessions) as session:
         return list(session.scalars(select(Pause.kind).order_by(Pause.kind)))
+
+
+def halted(sessions: Sessions) -> dict[str, Any]:
+    """What readiness says: which kinds are paused, and after a restore how that ends."""
+    with reading(sessions) as session:
+        mark = standing(session)
+    facts: dict[str, Any] = {"paused": [str(kind) for kind in paused(sessions)]}
+    return facts | ({"restored": f"nothing is sent to the gateway before {way_out(mark)}"} if mark else {})
