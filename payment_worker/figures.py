@@ -18,6 +18,7 @@ from shared.models_notifications import (
     NotificationDelivery,
     NotificationEndpoint,
 )
+from shared.models_reconciliation import BREAK_KINDS, ReconciliationBreak, ReconciliationRun, Restore
 from shared.notifications import ORDER_SERVICE
 from shared.payments import OperationKind
 from shared.telemetry import get_logger
@@ -58,6 +59,7 @@ class Figures(Collector):
             yield from _inbox(rows)
             yield from _notifications(rows)
             yield _paused(rows)
+            yield from _reconciliation(rows)
 
     def _queues(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily("payment_queue_length", "Tasks that wait in Redis", labels=["queue"])
@@ -148,6 +150,31 @@ def _paused(rows: Callable[[Any], Rows]) -> GaugeMetricFamily:
     for kind in OperationKind:
         family.add_metric([kind], int(kind in paused))
     return family
+
+
+def _reconciliation(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
+    family = GaugeMetricFamily(
+        "payment_reconciliation_open_breaks",
+        "Differences between the gateway's books and ours",
+        labels=["kind"],
+    )
+    is_open = ReconciliationBreak.resolved_at.is_(None)
+    count = select(ReconciliationBreak.kind, func.count()).where(is_open)
+    counted: dict[Any, int] = dict(rows(count.group_by(ReconciliationBreak.kind)))
+    for kind in BREAK_KINDS:
+        family.add_metric([kind], counted.get(kind, 0))
+    yield family
+    last = cast(extract("epoch", func.max(ReconciliationRun.finished_at)), Float)
+    [(finished,)] = rows(select(last))
+    yield GaugeMetricFamily(
+        "payment_reconciliation_last_success_timestamp_seconds",
+        "When the gateway's books were last compared with ours to the end; 0: never",
+        value=finished or 0,
+    )
+    [(marks,)] = rows(select(func.count()).select_from(Restore).where(Restore.cleared_at.is_(None)))
+    yield GaugeMetricFamily(
+        "payment_restored", "1 after a restore, until what it had lost is rebuilt", value=marks
+    )
 
 
 def _seconds_since(moment: Any) -> Any:

@@ -28,6 +28,7 @@ from payment_worker.queues import (
     PROCESS,
     PROCESS_BATCH,
     PURGE,
+    RECONCILE,
     RECOVER,
     REFUNDS_QUEUE,
     VERIFY,
@@ -36,12 +37,15 @@ from payment_worker.queues import (
     make_celery,
     queue_of,
 )
-from shared.commands.pause import paused
+from payment_worker.reconciling import scheduled
+from payment_worker.reconciling.desk import Desk
+from shared.commands.pause import halted
 from shared.commands.removal import finish_removals
 from shared.database import Sessions, connect, connections_in_use, is_database_down, make_sessions
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe import StripeGateway
 from shared.gateways.stripe_customers import StripeCustomers
+from shared.gateways.stripe_ledger import StripeLedger
 from shared.health import HealthServer, Pulse
 from shared.metrics import POOL_IN_USE
 from shared.settings import Settings
@@ -128,7 +132,7 @@ def _answers(client: redis.Redis) -> bool:
 
 def _ready(sessions: Sessions) -> tuple[bool, dict[str, Any]]:
     try:
-        return True, {"database": "ok", "paused": [str(kind) for kind in paused(sessions)]}
+        return True, {"database": "ok", **halted(sessions)}
     except SQLAlchemyError as error:
         return False, {"database": f"away ({type(error).__name__})"}
 
@@ -167,9 +171,8 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
 
 def _register_looks(task: Any, worker: Worker, settings: Settings, courier: Courier) -> None:
     """The periodic tasks that take long now and then: one turn of each at a time in this process."""
-    looks = {
-        name: threading.Lock() for name in (PURGE, FINISH_REMOVALS, VERIFY, DRAIN_INBOX, DEADLINES, NOTIFY)
-    }
+    names = (PURGE, FINISH_REMOVALS, VERIFY, DRAIN_INBOX, DEADLINES, NOTIFY, RECONCILE)
+    looks = {name: threading.Lock() for name in names}
 
     def look(name: str, work: Callable[[], object]) -> None:
         """Take a turn, unless the last one still goes on."""
@@ -214,6 +217,12 @@ def _register_looks(task: Any, worker: Worker, settings: Settings, courier: Cour
     @task(name=DEADLINES)
     def keep_deadlines() -> None:
         look(DEADLINES, lambda: deadlines.sweep(worker, settings.recovery_after_s))
+
+    desk = Desk(worker=worker, ledger=StripeLedger(settings.stripe_secret_key, settings.stripe_api_url))
+
+    @task(name=RECONCILE)
+    def reconcile() -> None:
+        look(RECONCILE, lambda: scheduled.turn(desk, settings))
 
 
 def _dispatch_again(app: Celery, due: list[recovery.Due]) -> None:

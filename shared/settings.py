@@ -199,6 +199,18 @@ class Settings:
         check=Regexp(r"^[\x21-\x7e]{1,4096}\s*$"),
         secret=True,
     )
+    reconcile_every_h: float = setting(
+        "hours between two comparisons of Stripe's books with ours; 0: none but the operator's",
+        24.0,
+        "float",
+        Range(0, 24 * 365),
+    )
+    reconcile_back_h: float = setting(
+        "how far back each of them goes, in hours", 48.0, "float", Range(0.1, 24 * 365)
+    )
+    reconcile_margin_s: float = setting(
+        "what Stripe made less than so many seconds ago is not compared yet", 900.0, "float", Range(0, 86400)
+    )
     amount_minimums: dict[str, int] = setting(
         "smallest amount by currency in minor units, as JSON; beside the defaults",
         "{}",

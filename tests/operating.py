@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 COMMAND: Final = Path(sys.executable).parent / "payment-worker"
-TIMEOUT_S: Final = 60
+TIMEOUT_S: Final = 300  # a limit for what hangs; a loaded machine takes its time
 
 
 def operate(*words: str) -> tuple[int, str]:

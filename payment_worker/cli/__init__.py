@@ -7,6 +7,7 @@ from payment_worker.cli import (
     notifications,
     operators,
     processes,
+    reconcile,
     review,
     webhooks,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "notifications",
     "operators",
     "processes",
+    "reconcile",
     "review",
     "webhooks",
 ]

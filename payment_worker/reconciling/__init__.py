@@ -1,0 +1,1 @@
+"""Compare the books of the gateway with ours, row by row, and repair what can be repaired safely."""
