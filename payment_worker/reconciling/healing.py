@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from payment_worker.foreign import NotYet, adopt_refunds
 from payment_worker.locking import record_locked
 from payment_worker.reconciling.breaks import Break
-from payment_worker.reconciling.comparing import NOT_OURS, OPERATION, Kind
+from payment_worker.reconciling.comparing import NOT_OURS, OPERATION, Finding, Kind
 from payment_worker.reconciling.desk import Desk
 from payment_worker.reconciling.rebuilding import ACTOR, NotRebuilt, rebuild
 from payment_worker.reconciling.rows import Owned
@@ -75,7 +75,7 @@ def apply(repair: Repair) -> str | None:
     return None
 
 
-def repair_of(desk: Desk, run: Run, found: Break) -> Repair:
+def repair_of(desk: Desk, run: Run, found: Break | Finding) -> Repair:
     """What could be done about an open break."""
     kind = Kind(found.kind)
     if found.object == OPERATION:
@@ -88,13 +88,11 @@ def repair_of(desk: Desk, run: Run, found: Break) -> Repair:
     return _REPAIRS[kind](desk, run, Entry.from_evidence(found.theirs), owned)
 
 
-def _of_missing(desk: Desk, run: Run, found: Break) -> Repair:
+def _of_missing(desk: Desk, run: Run, found: Break | Finding) -> Repair:
     entry = Entry.from_evidence(found.theirs or {})
     owned = desk.owned(entry, after_restore=run.after_restore)
     if owned is not None and entry.thing is Thing.REFUND:
         return _record_refunds(desk, entry, owned)
-    if owned is not None:
-        return Repair("rebuilt meanwhile", lambda: None)
     if not entry.intent_ref or not {"payment_id", "operation_id"} <= entry.ids.keys():
         return Repair(f"{NOT_OURS}; nothing can be rebuilt")
 
@@ -163,7 +161,7 @@ _REPAIRS: dict[Kind, Callable[[Desk, Run, Entry, Owned], Repair]] = {
 }
 
 
-def _of_operation(desk: Desk, found: Break) -> Repair:
+def _of_operation(desk: Desk, found: Break | Finding) -> Repair:
     """An operation that nothing carries on with: it is dispatched again, and its own guards do the rest."""
     lost = update(Operation).where(
         Operation.id == uuid.UUID(found.ref),

@@ -222,20 +222,33 @@ def _heal(desk: Desk, run: Run) -> Step:
     found = breaks.open_after(desk.worker.sessions, run.cursor, CASES_PAGE)
     step = Step(str(found[-1].id) if len(found) == CASES_PAGE else None, len(found))
     for each in found:
-        repair = healing.repair_of(desk, run, each)
-        text = repair.text
-        if not run.applies or repair.act is None:
+        if run.applies:
+            _repair(desk, run, each, step)
+        else:
+            text = healing.repair_of(desk, run, each).text
             step.repaired.append(healing.Repaired(each.id, text, resolved=False))
-            continue
-        why_not = healing.apply(repair)
-        still = look_again(desk, run, each)
-        step.findings += still
-        resolved = not any(finding.kind == each.kind for finding in still)
-        text = text if resolved else f"{text}: {why_not or 'done, and still not right'}"
-        step.repaired.append(healing.Repaired(each.id, text, resolved=resolved))
     if step.findings:
         step.cursor = str(found[-1].id)  # a repair may have brought something else to light
     return step
+
+
+def _repair(desk: Desk, run: Run, known: Break, step: Step) -> None:
+    """Look at a break once more, for the one before may have repaired it, too; repair it; look again."""
+    still = look_again(desk, run, known)
+    same = next((each for each in still if each.kind == known.kind), None)
+    if same is None:
+        step.findings += still
+        step.resolved.append(known.id)
+        return
+    repair = healing.repair_of(desk, run, same)
+    text, resolved = repair.text, False
+    if repair.act:
+        why_not = healing.apply(repair)
+        still = look_again(desk, run, known)
+        resolved = not any(each.kind == known.kind for each in still)
+        text = text if resolved else f"{text}: {why_not or 'done, and still not right'}"
+    step.findings += still
+    step.repaired.append(healing.Repaired(known.id, text, resolved=resolved))
 
 
 STEPS: dict[str, Callable[[Desk, Run], Step]] = {

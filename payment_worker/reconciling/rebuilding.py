@@ -52,7 +52,7 @@ def rebuild(desk: Desk, run: Run, intent_ref: str) -> None:
         except IntegrityError as error:
             _make_way(desk.worker.sessions, entry, error)
         else:
-            log.warning("a payment was rebuilt from the gateway", payment_id=str(facts["id"]), ref=intent_ref)
+            log.info("a payment was rebuilt from the gateway", payment_id=str(facts["id"]), ref=intent_ref)
             desk.worker.announce_change(facts["id"])
             return
     raise NotRebuilt("the order or the cart has another payment")
