@@ -1,6 +1,7 @@
 """What was done to a payment elsewhere, mostly at the gateway's dashboard: refunds and disputes."""
 
 import uuid
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from shared.payments import Announcement, OperationKind, OperationState
 from shared.rows import Writes
 
 MADE_ELSEWHERE = "made at the gateway"
+REBUILT = "rebuilt from the gateway"  # one of ours, whose row was lost
 STATES = {Refunded: OperationState.SUCCEEDED, Failed: OperationState.FAILED}
 
 
@@ -31,7 +33,8 @@ class NotYet(Exception):
 def adopt_refunds(worker: Worker, primary_id: uuid.UUID, charge_ref: str, actor: str) -> None:
     """Bring the refunds of a charge to how the gateway has them.
 
-    A refund that is not ours becomes an operation that never has to be sent. Raises GatewayUnavailable,
+    A refund that is not ours becomes an operation that never has to be sent; one of ours whose row was lost
+    gets it again, under its old id. Raises GatewayUnavailable,
     Overtaken and NotYet; nothing is recorded then.
     """
 
@@ -40,10 +43,11 @@ def adopt_refunds(worker: Worker, primary_id: uuid.UUID, charge_ref: str, actor:
     ) -> None:
         known = _refunds(session, payment)
         writes = Writes()
+        lost = _lost(session, seen)
         for each in seen:
             operation = _known(known, each)
             if operation is None:
-                _add(writes, payment, primary, each, charge_ref, at, actor)
+                _add(writes, payment, primary, each, charge_ref, at, actor, lost.pop(each.operation_id, None))
             elif operation.gateway_ref != each.gateway_ref or not is_told(operation, each.outcome):
                 outcomes.record(
                     writes,
@@ -78,6 +82,16 @@ def _refunds(session: Session, payment: Payment) -> list[Operation]:
     return rows
 
 
+def _lost(session: Session, seen: list[SeenRefund]) -> dict[str | None, uuid.UUID]:
+    """The operations that these refunds name and that we do not have, by their names."""
+    named: dict[str | None, uuid.UUID] = {}
+    for each in seen:
+        with suppress(ValueError):
+            named[each.operation_id] = uuid.UUID(each.operation_id or "")
+    there = set(session.scalars(select(Operation.id).where(Operation.id.in_(named.values()))))
+    return {name: operation_id for name, operation_id in named.items() if operation_id not in there}
+
+
 def _known(rows: list[Operation], seen: SeenRefund) -> Operation | None:
     ours = [row for row in rows if row.gateway_ref == seen.gateway_ref]
     # One that has another refund already was carried out twice: that is its to tell, too.
@@ -93,6 +107,7 @@ def _add(
     charge_ref: str,
     at: datetime,
     actor: str,
+    lost_id: uuid.UUID | None,
 ) -> None:
     amount_minor, is_own = seen.money.amount_minor, charge_ref == payment.gateway_ref
     waits = isinstance(seen.outcome, Waiting)
@@ -102,17 +117,18 @@ def _add(
         # One of ours stands in its way, which the gateway is about to refuse.
         raise NotYet("more is reserved than can be refunded")
     target_ref = None if is_own else charge_ref
-    row = _row(payment, primary, seen, target_ref, at)
+    row = _row(payment, primary, seen, target_ref, at) | ({"id": lost_id} if lost_id else {})
+    whence = REBUILT if lost_id else MADE_ELSEWHERE
     writes.add(Operation, row)
     operation = Operation(**row)
     cause = Cause(event="", actor=actor, at=at, operation=operation, gateway_ref=seen.gateway_ref)
     if isinstance(seen.outcome, Refunded) and is_own:
-        count_refund(writes, payment, cause, f"refund {MADE_ELSEWHERE}", amount_minor)
+        count_refund(writes, payment, cause, f"refund {whence}", amount_minor)
         return
     if waits and is_own:
         payment.refund_reserved_minor += amount_minor
     how = "waiting" if waits else str(row["state"])
-    lifecycle.note(writes, payment, named(cause, f"refund {MADE_ELSEWHERE}", state=how))
+    lifecycle.note(writes, payment, named(cause, f"refund {whence}", state=how))
 
 
 def _row(

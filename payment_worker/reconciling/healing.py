@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from payment_worker.foreign import NotYet, adopt_refunds
-from payment_worker.locking import record_locked
+from payment_worker.locking import record_seen
 from payment_worker.reconciling.breaks import Break
 from payment_worker.reconciling.comparing import NOT_OURS, OPERATION, Finding, Kind
 from payment_worker.reconciling.desk import Desk
@@ -19,6 +19,7 @@ from payment_worker.reconciling.rebuilding import ACTOR, NotRebuilt, rebuild
 from payment_worker.reconciling.rows import Owned
 from payment_worker.reconciling.runs import Run
 from payment_worker.standing import Overtaken, look_and_record
+from shared import lifecycle
 from shared.gateways import (
     Failed,
     GatewayUnavailable,
@@ -29,8 +30,10 @@ from shared.gateways import (
     Waiting,
 )
 from shared.gateways.ledger import Entry, Thing
+from shared.lifecycle import Cause
 from shared.models import Operation, Payment
-from shared.payments import PRIMARY, PaymentError
+from shared.payments import PRIMARY, OperationState, PaymentError, Status
+from shared.rows import Writes
 
 WHY_NOT = {
     Kind.AMOUNT: "an amount is not corrected by itself; compare both sides, then act at Stripe's dashboard",
@@ -196,9 +199,21 @@ def _adoption(desk: Desk, run: Run, operation_id: uuid.UUID, ref: str) -> Act:
             raise CannotBe("it is being carried out at this moment")
         told, given_up = _as_ours(run, operation, seen)
         abandon_after = timedelta(0) if given_up else worker.abandon_after
-        record_locked(session, payment, operation, told, at, abandon_after=abandon_after, actor=ACTOR)
+        writes = Writes()
+        if payment.status is Status.PENDING:
+            _note_sent(writes, payment, operation, at, ref)
+        record_seen(session, payment, operation, [told], at, writes, abandon_after=abandon_after, actor=ACTOR)
 
     return lambda: _discard(look_and_record(worker, operation_id, look, record))
+
+
+def _note_sent(writes: Writes, payment: Payment, operation: Operation, at: datetime, ref: str) -> None:
+    """What a claim would have written, of which the rows know nothing: they are older than it."""
+    operation.attempt += 1
+    operation.state = OperationState.IN_FLIGHT
+    operation.first_sent_at = at
+    cause = Cause(event=f"{operation.kind} sent", actor=ACTOR, at=at, operation=operation, gateway_ref=ref)
+    lifecycle.advance(writes, payment, Status.PROCESSING, cause)
 
 
 def _discard(_: object) -> None:

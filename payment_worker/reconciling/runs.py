@@ -4,9 +4,10 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
+from sqlalchemy.types import Text, Uuid
 
 from shared.commands.restore import standing
 from shared.database import Sessions, new_id, reading
@@ -27,6 +28,10 @@ INTENTS, CHARGES, REFUNDS, OURS, UNSETTLED, STILL_OPEN, HEAL = PHASES = (
 )
 DONE = "done"
 _SEEN = plain(ReconciliationSeen)
+
+
+_REFS = bindparam("refs", type_=ARRAY(Text()))
+_PAYMENTS = bindparam("payments", type_=ARRAY(Uuid()))
 
 
 class Overtaken(Exception):
@@ -126,8 +131,11 @@ def note_seen(session: Session, run: Run, seen: dict[str, uuid.UUID | None]) -> 
     """Note what the gateway has; a page that is read a second time changes nothing."""
     if not seen:
         return
-    rows = [{"run_id": run.id, "ref": ref, "payment_id": payment_id} for ref, payment_id in seen.items()]
-    session.execute(insert(_SEEN).on_conflict_do_nothing(), rows)
+    refs = func.unnest(_REFS, _PAYMENTS).table_valued("ref", "payment_id")
+    rows = select(bindparam("run", type_=Uuid()), refs.c.ref, refs.c.payment_id)
+    into = insert(_SEEN).from_select(["run_id", "ref", "payment_id"], rows).on_conflict_do_nothing()
+    given = {"run": run.id, "refs": list(seen), "payments": list(seen.values())}
+    session.connection().execute(into, given)
 
 
 def intents_of(session: Session, run: Run, payment_id: uuid.UUID) -> list[str]:
