@@ -6,12 +6,15 @@ from typing import Any
 import redis
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Float, cast, extract, func, or_, select
+from sqlalchemy import Float, case, cast, extract, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from payment_worker.auditing import ALL
+from payment_worker.invariants import INVARIANTS
 from payment_worker.queues import QUEUES
 from shared.database import Sessions
 from shared.models import InboxMessage, InboxState, Operation, Outbox, Pause
+from shared.models_invariants import InvariantPass, InvariantViolation
 from shared.models_notifications import (
     DeliveryState,
     EndpointState,
@@ -60,6 +63,7 @@ class Figures(Collector):
             yield from _notifications(rows)
             yield _paused(rows)
             yield from _reconciliation(rows)
+            yield from _invariants(rows)
 
     def _queues(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily("payment_queue_length", "Tasks that wait in Redis", labels=["queue"])
@@ -175,6 +179,27 @@ def _reconciliation(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
     yield GaugeMetricFamily(
         "payment_restored", "1 after a restore, until what it had lost is rebuilt", value=marks
     )
+
+
+def _invariants(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
+    broken = GaugeMetricFamily(
+        "payment_invariant_violations", "Payments that break an invariant: must be 0", labels=["invariant"]
+    )
+    count = select(InvariantViolation.invariant, func.count()).group_by(InvariantViolation.invariant)
+    counted: dict[Any, int] = dict(rows(count))
+    for name in sorted({*INVARIANTS, *counted}):
+        broken.add_metric([name], counted.get(name, 0))
+    yield broken
+    age = GaugeMetricFamily(
+        "payment_invariants_checked_seconds",
+        "Time since a pass over what has changed had its turn, and since one over all payments was finished",
+        labels=["pass"],
+    )
+    passed = InvariantPass
+    since = case((passed.name == ALL, passed.finished_at), else_=passed.turn_at)
+    for name, seconds in rows(select(passed.name, _seconds_since(since)).where(since.is_not(None))):
+        age.add_metric([name], seconds)
+    yield age
 
 
 def _seconds_since(moment: Any) -> Any:

@@ -20,6 +20,7 @@ FINISH_REMOVALS = "customers.finish_removals"
 DRAIN_INBOX, DEADLINES = "payments.inbox", "payments.deadlines"
 NOTIFY = "notifications.turn"
 RECONCILE = "payments.reconcile"
+CHECK_INVARIANTS = "payments.invariants"
 PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE = "payments", "refunds", "recovery"
 NOTIFICATIONS_QUEUE = "notifications"
 QUEUES = (PAYMENTS_QUEUE, REFUNDS_QUEUE, RECOVERY_QUEUE, NOTIFICATIONS_QUEUE)
@@ -33,6 +34,7 @@ PURGE_EVERY_S = 3600.0
 FINISH_REMOVALS_EVERY_S = 60.0
 # How often it is looked whether one is due, or was interrupted: PostgreSQL knows when the last one was.
 RECONCILE_LOOK_EVERY_S = 60.0
+CHECK_INVARIANTS_EVERY_S = 60.0
 
 # A task costs Celery and Redis the same for one operation as for many; what dies with it recovery must find.
 OPERATIONS_PER_TASK = 20
@@ -106,6 +108,7 @@ def _schedule(settings: Settings) -> dict[str, Any]:
             (DEADLINES, DEADLINES_EVERY_S),
             (NOTIFY, NOTIFY_EVERY_S),
             (RECONCILE, RECONCILE_LOOK_EVERY_S),
+            (CHECK_INVARIANTS, CHECK_INVARIANTS_EVERY_S),
         )
     }
 

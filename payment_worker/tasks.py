@@ -13,13 +13,14 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
 from sqlalchemy.exc import SQLAlchemyError
 
-from payment_worker import deadlines, recovery, retention, webhooks
+from payment_worker import auditing, deadlines, recovery, retention, webhooks
 from payment_worker.courier import Courier, make_courier
 from payment_worker.gate import make_gate
 from payment_worker.inflight import InFlight
 from payment_worker.leases import Leases
 from payment_worker.processing import Worker
 from payment_worker.queues import (
+    CHECK_INVARIANTS,
     DEADLINES,
     DRAIN_INBOX,
     FINISH_REMOVALS,
@@ -171,7 +172,7 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
 
 def _register_looks(task: Any, worker: Worker, settings: Settings, courier: Courier) -> None:
     """The periodic tasks that take long now and then: one turn of each at a time in this process."""
-    names = (PURGE, FINISH_REMOVALS, VERIFY, DRAIN_INBOX, DEADLINES, NOTIFY, RECONCILE)
+    names = (PURGE, FINISH_REMOVALS, VERIFY, DRAIN_INBOX, DEADLINES, NOTIFY, RECONCILE, CHECK_INVARIANTS)
     looks = {name: threading.Lock() for name in names}
 
     def look(name: str, work: Callable[[], object]) -> None:
@@ -223,6 +224,10 @@ def _register_looks(task: Any, worker: Worker, settings: Settings, courier: Cour
     @task(name=RECONCILE)
     def reconcile() -> None:
         look(RECONCILE, lambda: scheduled.turn(desk, settings))
+
+    @task(name=CHECK_INVARIANTS)
+    def check_invariants() -> None:
+        look(CHECK_INVARIANTS, lambda: auditing.take_turn(worker.sessions))
 
 
 def _dispatch_again(app: Celery, due: list[recovery.Due]) -> None:

@@ -41,6 +41,8 @@ CLIENTS_KEY: Final = """
     INSERT INTO idempotency_key (principal, key, request_hash, payment_id, created_at)
     SELECT 'local', id::text, 'hash', id, created_at FROM payment"""
 PAUSE: Final = "INSERT INTO pause (kind, since, actor) VALUES ('charge', now(), 'operator')"
+VIOLATION = "INSERT INTO invariant_violation VALUES ('timeline_has_no_gap', gen_random_uuid(), now())"
+PASS = "INSERT INTO invariant_pass (name, turn_at) VALUES ('all', now())"
 REDRIVE = """
     INSERT INTO redrive (letter_id, topic, partition, "offset", reason, actor, created_at, delivered_at)
     VALUES (gen_random_uuid(), 'refund-payment', 0, 1, 'failed', 'somebody', now(), now())
@@ -174,7 +176,7 @@ def filled(settings: Settings) -> Stored:
         bench.order()
         bench.engine.dispose()
     told = (RESERVATION, ADJUSTMENT, SUBSCRIBER, NOTIFICATION, DELIVERY, CALLBACK)
-    others = (REVOKED, AUDITED, REDRIVE, RUN, SEEN, BREAK, RESTORE, *told)
+    others = (REVOKED, AUDITED, REDRIVE, RUN, SEEN, BREAK, RESTORE, VIOLATION, PASS, *told)
     for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK, CUSTOMER, CARD, *others):
         stored.change(statement)
     states = {row["state"] for row in stored.rows("operation")}

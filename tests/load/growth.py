@@ -21,7 +21,7 @@ from sqlalchemy import Engine, event, select
 from deploy.local.client import running_stack
 from payment_api.app import create_app
 from payment_api.services import make_services
-from payment_worker import recovery
+from payment_worker import auditing, recovery
 from payment_worker.breaker import Breaker
 from payment_worker.budget import Budget
 from payment_worker.gate import Gate
@@ -72,9 +72,16 @@ SEED = """
         FROM made
         RETURNING id, payment_id
     )
-    INSERT INTO timeline_entry (payment_id, sequence, at, actor, event, operation_id, announced_id)
-    SELECT payment_id, n, now(), 'seed', 'seeded', id, CASE WHEN n <> 2 THEN uuidv7() END
-    FROM charged, generate_series(1, 3) n
+    INSERT INTO timeline_entry (
+        payment_id, sequence, at, actor, event, operation_id, from_status, to_status, announced_type,
+        announced_id
+    )
+    SELECT payment_id, n, now(), 'seed', 'seeded', id, was, became, told, CASE WHEN n <> 2 THEN uuidv7() END
+    FROM charged, (VALUES
+        (1, NULL, 'pending', 'payment-requested'),
+        (2, 'pending', 'processing', NULL),
+        (3, 'processing', 'succeeded', 'payment-succeeded')
+    ) entry (n, was, became, told)
 """
 
 
@@ -96,7 +103,9 @@ class Cycle:
         )
         kafka = KafkaSettings(endpoints.kafka_bootstrap_servers, {})
         self._relay = Relay(self.engine, Deliveries(kafka, "growth"), "")
-        settings = Settings(database_url=endpoints.database_url, redis_url=endpoints.redis_url)
+        settings = Settings(
+            database_url=endpoints.database_url, redis_url=endpoints.redis_url, auth="optional"
+        )
         # The routes on this engine, so that their statements are noted with the others.
         services = replace(make_services(settings), sessions=self.sessions)
         self._http = create_app(services).test_client()
@@ -134,10 +143,11 @@ class Cycle:
         return took
 
     def housekeeping(self) -> None:
-        """Deliver everything and sweep once."""
+        """Deliver everything, sweep once and check the invariants of what is next."""
         while self._relay.run_once():
             pass
         recovery.take_due(self.sessions)
+        auditing.take_turn(self.sessions)
 
     def close(self) -> None:
         """Let go of the servers."""

@@ -1,4 +1,4 @@
-"""Dead letters that were sent again."""
+"""Dead letters that were sent again, and the check on invariants."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ MOMENT = sa.TIMESTAMP(timezone=True)
 
 
 def upgrade() -> None:
-    """Add the table."""
+    """Add the tables."""
     op.create_table(
         "redrive",
         sa.Column("letter_id", sa.Uuid(), nullable=False),
@@ -30,8 +30,26 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("letter_id", name=op.f("pk_redrive")),
     )
+    op.create_table(
+        "invariant_violation",
+        sa.Column("invariant", sa.Text(), nullable=False),
+        sa.Column("payment_id", sa.Uuid(), nullable=False),
+        sa.Column("found_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("invariant", "payment_id", name=op.f("pk_invariant_violation")),
+    )
+    op.create_table(
+        "invariant_pass",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("turn_at", MOMENT, nullable=False),
+        sa.Column("reached_at", MOMENT, nullable=True),
+        sa.Column("reached_id", sa.Uuid(), nullable=True),
+        sa.Column("finished_at", MOMENT, nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_invariant_pass")),
+    )
 
 
 def downgrade() -> None:
-    """Drop it again."""
+    """Drop them again."""
+    op.drop_table("invariant_pass")
+    op.drop_table("invariant_violation")
     op.drop_table("redrive")
