@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export STATE_DIR ?= .local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-kafka check bench bench-growth chaos lock clean
+.PHONY: help demo run test test-kafka check contracts bench bench-growth chaos lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ chaos: $(VENV)/.local ## kill parts of the whole stack under load, then account 
 bench-growth: $(VENV)/.local ## the cost of a payment with up to a million others stored, and every hot plan
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.growth $(ARGS)
 
-check: $(VENV)/.checks ## lint, types, layering, lengths, OpenAPI
+check: $(VENV)/.checks ## lint, types, layering, lengths, OpenAPI, AsyncAPI, contracts
 	@exec sh .ci/check
+
+contracts: $(VENV)/.checks ## agree on the OpenAPI and AsyncAPI documents as they are now (deploy/contracts)
+	@exec $(BIN)/python -m deploy.contracts --write
 
 lock: $(VENV)/.checks ## write the lock files anew from pyproject.toml (needs the network)
 	@exec sh .ci/lock

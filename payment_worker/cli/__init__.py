@@ -1,6 +1,7 @@
 """The operators' command `payment-worker`."""
 
 from payment_worker.cli import (
+    asyncapi,
     audit,
     dead_letters,
     events,
@@ -15,6 +16,7 @@ from payment_worker.cli import (
 from payment_worker.cli.command import main
 
 __all__ = [
+    "asyncapi",
     "audit",
     "dead_letters",
     "events",
