@@ -2,11 +2,11 @@
 
 import uuid
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Final
 
+from payment_worker.asyncapi_examples import OPERATION_ID, PAYMENT_ID, example_of
 from payment_worker.letters import Place, Reason, compose
-from shared.command_messages import COMMAND_SCHEMAS, REJECTED, Asked, rejection
+from shared.command_messages import COMMAND_SCHEMAS, NOTICE_SCHEMAS, REJECTED, Asked, rejection
 from shared.documents import parse_json
 from shared.events import (
     DEAD_LETTERS,
@@ -20,7 +20,7 @@ from shared.events import (
     encode,
     topics,
 )
-from shared.payments import Announcement, Command
+from shared.payments import Announcement, Command, Notice
 
 _JSON: Final = "application/json"
 _ABOUT: Final = (
@@ -31,43 +31,11 @@ _ABOUT: Final = (
 _KAFKA: Final = {"bindingVersion": "0.5.0"}
 _TEXT: Final = {"type": "string"}
 _AT: Final = datetime(2026, 11, 20, 23, 4, 3, 926_000, tzinfo=UTC)
-_PAYMENT: Final = uuid.UUID("01a1fb33-e256-72b0-aefd-9db4d41d316f")
-_OPERATION: Final = "01a1fb33-e256-72b0-aefd-9dc0e54eee8d"
+_PAYMENT: Final = uuid.UUID(PAYMENT_ID)
 _EVENT: Final = uuid.UUID("01a1fb33-e3a1-7f10-8a5c-4f5d1c3b2a10")
 _TRACE: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-# An example of every field, by its name; what has only one value has that.
-_EXAMPLES: Final[dict[str, Any]] = {
-    "paymentId": str(_PAYMENT),
-    "operationId": _OPERATION,
-    "refundId": _OPERATION,
-    "orderId": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
-    "cartId": "0b8f6f3c-6f0b-4b5c-9a53-64a7c6a1a7f2",
-    "customerId": "a8098c1a-f86e-11da-bd1a-00112444be1e",
-    "reservationId": None,
-    "amount": Decimal("150.00"),
-    "amountMinor": 15_000,
-    "authorizedAmountMinor": 15_000,
-    "currency": "USD",
-    "paymentMethod": "credit_card",
-    "paymentMethodId": "pm_card_visa",
-    "captureMethod": "automatic",
-    "status": "warning_needs_response",
-    "transactionId": "ch_3rMG22Ucadif4kcnD7JDnnnHv",
-    "errorCode": "CARD_DECLINED",
-    "errorMessage": "Your card was declined",
-    "failureReason": "card_declined",
-    "reason": "damaged",
-    "disputeId": "dp_1rMG22Ucadif4kcnD7JDnnnHv",
-    "disputeReason": "fraudulent",
-    "disputeStatus": "needs_response",
-    "eventId": "order-service-4711",
-    "requestedAt": "2026-11-20T23:04:03.926Z",
-    "attemptedAt": "2026-11-20T23:04:03.926Z",
-    "processedAt": "2026-11-20T23:04:03.926Z",
-    "occurredAt": "2026-11-20T23:04:03.926Z",
-}
-# What a command may name a payment by, beside which the others would only repeat it.
-_BESIDE: Final = {"cartId", "orderId"}
+_RECEIVED: Final = dict[Command | Notice, dict[str, Any]](COMMAND_SCHEMAS.items())
+_RECEIVED.update(NOTICE_SCHEMAS.items())
 _REQUESTS: Final = {each for each in Announcement if each.endswith("-requested")}
 
 
@@ -75,7 +43,7 @@ def document(prefix: str = "") -> dict[str, Any]:
     """The document; `prefix` stands before every topic's address."""
     messages = {
         **{str(each): _event(each) for each in SCHEMAS},
-        **{str(each): _command(each) for each in Command},
+        **{str(each): _command(each) for each in _RECEIVED},
         PAYMENT_REJECTED: _rejection(),
         DEAD_LETTERS: _dead_letter(),
     }
@@ -107,7 +75,7 @@ def _channel(name: str, partitions: int, prefix: str) -> dict[str, Any]:
 
 def _actions(name: str) -> list[tuple[str, str]]:
     """What this service does on a topic; requests are its own worker's input, too, nobody else's output."""
-    if name in set(Command):
+    if name in set(map(str, _RECEIVED)):
         return [(f"receive-{name}", "receive")]
     receives = [(f"receive-{name}", "receive")] if name in _REQUESTS else []
     return [(f"send-{name}", "send"), *receives]
@@ -177,9 +145,9 @@ def _event(announcement: Announcement) -> dict[str, Any]:
             subject=_PAYMENT,
             sequence=3,
             time=_AT,
-            data=_example(schema),
+            data=example_of(announcement, schema),
             correlation_id="checkout-7",
-            causation_id=_OPERATION,
+            causation_id=OPERATION_ID,
             traceparent=_TRACE,
         )
     )
@@ -192,8 +160,8 @@ def _event(announcement: Announcement) -> dict[str, Any]:
     return _message(announcement, schema, headers, key, example)
 
 
-def _command(command: Command) -> dict[str, Any]:
-    schema = COMMAND_SCHEMAS[command]
+def _command(command: Command | Notice) -> dict[str, Any]:
+    schema = _RECEIVED[command]
     headers = {
         "type": "object",
         "properties": {
@@ -206,11 +174,7 @@ def _command(command: Command) -> dict[str, Any]:
             "traceparent": _TEXT,
         },
     }
-    value = _example(schema)
-    if command is Command.AUTHORIZE_PAYMENT:
-        value["amount"] = 15_000  # minor units
-    else:
-        value = {name: each for name, each in value.items() if name not in _BESIDE}
+    value = example_of(command, schema)
     message = _message(command, schema, headers, {"type": "string"}, _NO_MESSAGE)
     return message | {"examples": [{"headers": {"ce_id": "order-service-4711"}, "payload": value}]}
 
@@ -261,12 +225,4 @@ def _dead_letter() -> dict[str, Any]:
         "payload": {},
         "bindings": {"kafka": dict(_KAFKA)},
         "examples": [{"headers": shown, "payload": "{"}],
-    }
-
-
-def _example(schema: dict[str, Any]) -> dict[str, Any]:
-    """A value that fits a schema."""
-    return {
-        name: rule["const"] if "const" in rule else _EXAMPLES[name]
-        for name, rule in schema["properties"].items()
     }

@@ -172,62 +172,44 @@ def register(app: Celery, worker: Worker, settings: Settings, in_flight: InFligh
 
 def _register_looks(task: Any, worker: Worker, settings: Settings, courier: Courier) -> None:
     """The periodic tasks that take long now and then: one turn of each at a time in this process."""
-    names = (PURGE, FINISH_REMOVALS, VERIFY, DRAIN_INBOX, DEADLINES, NOTIFY, RECONCILE, CHECK_INVARIANTS)
-    looks = {name: threading.Lock() for name in names}
+    for name, work in _looks(worker, settings, courier).items():
+        task(name=name)(_one_at_a_time(work))
 
-    def look(name: str, work: Callable[[], object]) -> None:
-        """Take a turn, unless the last one still goes on."""
-        if looks[name].acquire(blocking=False):
+
+def _looks(worker: Worker, settings: Settings, courier: Courier) -> dict[str, Callable[[], object]]:
+    cards = StripeCustomers(settings.stripe_secret_key, settings.stripe_api_url, pool_size=1)
+    desk = Desk(worker=worker, ledger=StripeLedger(settings.stripe_secret_key, settings.stripe_api_url))
+    return {
+        PURGE: lambda: retention.purge(worker.sessions, settings),
+        FINISH_REMOVALS: lambda: finish_removals(worker.sessions, cards),
+        VERIFY: lambda: recovery.verify_doubtful(
+            worker.sessions,
+            worker.gateway,
+            worker.gate,
+            settings.verify_absence_s,
+            worker.announce_change,
+            worker.abandon_after,
+        ),
+        DRAIN_INBOX: lambda: webhooks.drain(worker),
+        NOTIFY: courier.turn,
+        DEADLINES: lambda: deadlines.sweep(worker, settings.recovery_after_s),
+        RECONCILE: lambda: scheduled.turn(desk, settings),
+        CHECK_INVARIANTS: lambda: auditing.take_turn(worker.sessions),
+    }
+
+
+def _one_at_a_time(work: Callable[[], object]) -> Callable[[], None]:
+    """Take a turn, unless the last one still goes on."""
+    going_on = threading.Lock()
+
+    def turn() -> None:
+        if going_on.acquire(blocking=False):
             try:
                 _survive(work)
             finally:
-                looks[name].release()
+                going_on.release()
 
-    @task(name=PURGE)
-    def purge() -> None:
-        look(PURGE, lambda: retention.purge(worker.sessions, settings))
-
-    cards = StripeCustomers(settings.stripe_secret_key, settings.stripe_api_url, pool_size=1)
-
-    @task(name=FINISH_REMOVALS)
-    def let_go_of_cards() -> None:
-        look(FINISH_REMOVALS, lambda: finish_removals(worker.sessions, cards))
-
-    @task(name=VERIFY)
-    def verify() -> None:
-        look(
-            VERIFY,
-            lambda: recovery.verify_doubtful(
-                worker.sessions,
-                worker.gateway,
-                worker.gate,
-                settings.verify_absence_s,
-                worker.announce_change,
-                worker.abandon_after,
-            ),
-        )
-
-    @task(name=DRAIN_INBOX)
-    def drain_inbox() -> None:
-        look(DRAIN_INBOX, lambda: webhooks.drain(worker))
-
-    @task(name=NOTIFY)
-    def notify() -> None:
-        look(NOTIFY, courier.turn)
-
-    @task(name=DEADLINES)
-    def keep_deadlines() -> None:
-        look(DEADLINES, lambda: deadlines.sweep(worker, settings.recovery_after_s))
-
-    desk = Desk(worker=worker, ledger=StripeLedger(settings.stripe_secret_key, settings.stripe_api_url))
-
-    @task(name=RECONCILE)
-    def reconcile() -> None:
-        look(RECONCILE, lambda: scheduled.turn(desk, settings))
-
-    @task(name=CHECK_INVARIANTS)
-    def check_invariants() -> None:
-        look(CHECK_INVARIANTS, lambda: auditing.take_turn(worker.sessions))
+    return turn
 
 
 def _dispatch_again(app: Celery, due: list[recovery.Due]) -> None:

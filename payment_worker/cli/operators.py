@@ -75,7 +75,7 @@ def resume(settings: Settings, *, kind: str | None, force: bool) -> None:
     required=True,
     help="when the backup was begun that the database was restored from, e.g. 2026-11-20T08:00:00Z",
 )
-@with_settings("restored", "DATABASE_URL")
+@with_settings("restored", "DATABASE_URL", changes=True)
 def restored(settings: Settings, backup_taken_at: datetime) -> None:
     """Mark the database as restored: nothing reaches the gateway until what it has lost is rebuilt.
 

@@ -1,4 +1,4 @@
-"""`payment-worker reconcile` as an operator runs it: killed and repeated, exported, judged by its exit status."""
+"""`payment-worker reconcile` as an operator runs it: killed and repeated, exported, judged by its exit."""
 
 import csv
 import json

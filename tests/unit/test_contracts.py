@@ -12,14 +12,15 @@ import simplejson
 from deploy.contracts.__main__ import agreed, judge
 from deploy.contracts.changes import broken, says_so
 from payment_worker.asyncapi import document
-from shared.command_messages import COMMAND_SCHEMAS, read_command
+from shared.command_messages import read_command
 from shared.documents import render_json
 from shared.events import SCHEMAS, decode, topics
-from shared.payments import Announcement, Command
+from shared.payments import Announcement, Command, Notice
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy/contracts"
 OPENAPI: Final = agreed("openapi")
 ASYNCAPI: Final = agreed("asyncapi")
+RECEIVED: Final = {*map(str, Command), *map(str, Notice)}
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -153,17 +154,17 @@ def test_asyncapi_is_valid() -> None:
 
 
 def test_asyncapi_names_every_topic() -> None:
-    """Each with what is done there; requests are read by our own worker, commands by us alone."""
+    """Each with what is done there; requests are read by our own worker, commands and notices by us alone."""
     present = document("shop.")
     assert {each["address"] for each in present["channels"].values()} == {f"shop.{name}" for name in topics()}
     actions = {
         (each["channel"]["$ref"].rpartition("/")[2], each["action"])
         for each in present["operations"].values()
     }
-    assert {name for name, action in actions if action == "send"} == set(topics()) - set(map(str, Command))
+    assert {name for name, action in actions if action == "send"} == set(topics()) - RECEIVED
     requests = {each for each in Announcement if each.endswith("-requested")}
     assert {name for name, action in actions if action == "receive"} == {
-        *map(str, Command),
+        *RECEIVED,
         *map(str, requests),
     }
 
@@ -181,5 +182,6 @@ def test_examples_are_what_the_code_takes(name: str) -> None:
         event = decode(headers, raw)
         assert (event.type, message["bindings"]["kafka"]["key"]["format"]) == (name, "uuid")
         assert not set(dict(headers)) - set(message["headers"]["properties"])
-    if name in set(COMMAND_SCHEMAS):
-        assert read_command(Command(name), headers, raw, "place").id == example["headers"]["ce_id"]
+    if name in RECEIVED:
+        received = Command(name) if name in set(Command) else Notice(name)
+        assert read_command(received, headers, raw, "place").id == example["headers"]["ce_id"]
