@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psutil
 import psycopg
 import requests
 from rich.console import Console
@@ -30,7 +31,7 @@ RATE_PER_S = 8.0
 BROKERS = {"embedded": ("embedded",), "apache": ("apache",), "both": ("embedded", "apache")}
 # Two looks this far apart find out that Stripe has not made a charge; ten minutes by default.
 DEFAULTS = {"VERIFY_ABSENCE_S": "5", "LOG_LEVEL": "warning"}
-BROKEN_OFF = (StackFailed, psycopg.OperationalError, requests.RequestException)
+BROKEN_OFF = (AssertionError, StackFailed, psutil.Error, psycopg.OperationalError, requests.RequestException)
 INTERRUPTED = 128 + signal.SIGINT
 
 

@@ -80,10 +80,14 @@ class Striker:
         before = wait_until(api.children, UP_S, "the API's workers")
         victim = _one_of(before, lot)
         victim.kill()
-        return Wound(
-            f"kill -9 of pid {victim.pid}, one of {len(before)}",
-            lambda: len([each for each in api.children() if each != victim]) >= len(before),
-        )
+
+        def has_another() -> bool:
+            with suppress(KeyError, psutil.NoSuchProcess):
+                workers = psutil.Process(self._stack.pid_of("api")).children()
+                return len([each for each in workers if each != victim]) >= len(before)
+            return False
+
+        return Wound(f"kill -9 of pid {victim.pid}, one of {len(before)}", has_another)
 
     def _kill_postgres_child(self, lot: float) -> Wound:
         children = wait_until(self._process("postgres").children, UP_S, "PostgreSQL's children")
