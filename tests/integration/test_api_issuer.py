@@ -63,13 +63,9 @@ def signed_with_public_key(key: IssuerKey) -> str:
 
 
 @pytest.mark.parametrize("key", [RSA, EC], ids=["RS256", "ES256"])
-@pytest.mark.parametrize(
-    "claims",
-    [OURS, OURS | {"aud": ["another", AUDIENCE]}, OURS | {"exp": now(-1)}, OURS | {"nbf": now(5)}],
-    ids=["ours", "for several", "just expired", "nearly valid"],
-)
+@pytest.mark.parametrize("claims", [OURS, OURS | {"aud": ["another", AUDIENCE]}], ids=["ours", "for several"])
 def test_a_good_token_of_the_issuer_is_taken(api: Api, key: IssuerKey, claims: dict[str, Any]) -> None:
-    """By its key's algorithm, for our name among others, and when clocks differ by seconds."""
+    """By its key's algorithm, and for our name among others."""
     assert api.get("/payments", **key.bearer(new_uuid(), **claims)).status == 200
 
 
