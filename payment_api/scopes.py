@@ -35,6 +35,7 @@ NEEDED: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/payments/{payment_id}/refunds"): GIVE_BACK,
     ("GET", "/payments/{payment_id}/refunds"): READ,
     ("GET", "/refunds/{refund_id}"): READ,
+    ("GET", "/orders/{order_id}/payment-status"): READ,
     ("POST", "/payment/customer"): WRITE_CUSTOMERS,
     ("GET", "/payment/customer/{email}"): READ_CUSTOMERS,
     ("POST", "/payment/payment-method"): WRITE_CUSTOMERS,

@@ -73,6 +73,9 @@ def audited(settings: Settings, name: str, options: Mapping[str, Any]) -> Iterat
         except click.ClickException as error:
             outcome = f"failed: {error.message}"
             raise
+        except SystemExit as end:
+            outcome = f"ended with status {end.code}" if end.code else "done"
+            raise
         finally:
             audit.complete(sessions, entry, outcome)
 
@@ -82,11 +85,12 @@ def _shown(value: Any) -> Any:
 
 
 def with_settings(
-    name: str, *needs: str, changes: bool = False
+    name: str, *needs: str, changes: bool | str = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a subcommand the settings and set up its logs; a bad setting ends it at once with status 2.
 
-    One that `changes` something leaves an entry in the audit trail, for which it needs DATABASE_URL.
+    One that `changes` something, always or with the option of that name, leaves an entry in the audit trail,
+    for which it needs DATABASE_URL.
     """
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
@@ -99,7 +103,8 @@ def with_settings(
                 sys.exit(2)
             configure_logging(name, settings.log_level, settings.log_format)
             configure_tracing(name)
-            with audited(settings, name, options) if changes else nullcontext():
+            noted = options.get(changes) if isinstance(changes, str) else changes
+            with audited(settings, name, options) if noted else nullcontext():
                 body(settings, **options)
 
         run.changes = changes  # type: ignore[attr-defined]

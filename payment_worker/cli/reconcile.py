@@ -51,7 +51,7 @@ class Export(click.Path):
 @click.option("--apply", "applies", is_flag=True, help="with --heal: do what is safe, as a webhook would")
 @click.option("--export", "path", type=Export(), help="write the breaks to FILE.csv or FILE.json")
 @click.option("--anew", is_flag=True, help="do not carry on a run over this window that was interrupted")
-@with_settings("reconcile", *WORKER_NEEDS, changes=True)
+@with_settings("reconcile", *WORKER_NEEDS, changes="applies")
 def reconcile(
     settings: Settings,
     *,

@@ -40,7 +40,8 @@ def routes(app: flask.Flask) -> list[tuple[str, str]]:
 def ask(api: Api, method: str, rule: str, **headers: str) -> Answer:
     """Ask at a route for what is not there, with nothing in the body."""
     path = rule.replace("<path:email>", "nobody@shop.example").replace("<customer_id>", "cus_none")
-    path = path.replace("<payment_id>", new_uuid()).replace("<refund_id>", new_uuid())
+    for name in ("payment_id", "refund_id", "order_id"):
+        path = path.replace(f"<{name}>", new_uuid())
     return api.send(method, path, "", headers)
 
 

@@ -18,6 +18,7 @@ from tests.worker import Bench, make_bench
 # What only looks, and what runs until it is stopped.
 CHANGE_NOTHING = {
     "show", "review list", "webhooks list", "audit list", "dead-letters list", "dead-letters show",
+    "notifications list", "notifications endpoints", "breaks list", "invariants", "asyncapi",
 }  # fmt: skip
 PROCESSES = {"topics", "relay", "consumer", "tasks", "scheduler"}
 
