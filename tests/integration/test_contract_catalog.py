@@ -13,9 +13,10 @@ from shared.payments import Announcement, Notice
 from shared.settings import Settings
 from tests.api import Api, assert_refused
 from tests.door import Door
-from tests.factories import new_uuid
+from tests.factories import new_uuid, payment_body
 from tests.order_service import OrderServiceStub
 from tests.shop import Shop
+from tests.tokens import bearer
 
 NewApi = Callable[..., Api]
 INITIATED, SUBSCRIBED, ADJUSTED = (
@@ -211,7 +212,8 @@ def test_bad_messages_are_refused_or_buried_and_the_offset_moves_on(door: Door) 
         assert (answer["command"], answer["errorCode"]) == (notice, "VALIDATION_FAILED")
         assert answer["errorMessage"].startswith(field)
     assert answers["card"]["errorCode"] == "CARD_DATA_REFUSED"
-    assert {each.named["dlq_error_class"] for each in door.letters(len(UNREADABLE) + 1)} == {"InvalidEvent"}
+    classes = {each.named["dlq_error_class"] for each in door.letters(len(UNREADABLE) + 1)}
+    assert classes == {"UnreadableMessage", "SchemaBroken", "UnknownVersion"}
     assert sum(door.committed(notice) for notice in Notice) == count
     assert set(door.shop.api.stored.counts()) == {"inbox"}
 
@@ -359,8 +361,19 @@ def test_adjustments_are_recorded_and_mostly_that_is_all(door: Door, settings: S
     assert rows["c"]["product"] == "p-1"
 
 
+def test_a_customer_sees_the_status_of_its_own_orders_alone(closed: Api) -> None:
+    """Another's does not exist for it; no token is 401."""
+    me, body = new_uuid(), payment_body(customerId=(owner := new_uuid()))
+    assert closed.post_async(body, **bearer(owner)).status == 202
+    path = f"/orders/{body['orderId']}/payment-status"
+    assert closed.get(path, **bearer(owner)).body["paymentStatus"] == "pending"
+    assert closed.get(path, **bearer("staff", role="merchant")).status == 200
+    assert_refused(closed.get(path, **bearer(me)), 404, "PAYMENT_NOT_FOUND")
+    assert closed.get(path).status == 401
+
+
 def test_an_order_without_a_payment_is_404(shop: Shop) -> None:
-    """Also for a customer who asks about another's."""
+    """And an id that is none is 400."""
     assert_refused(shop.api.get(f"/orders/{new_uuid()}/payment-status"), 404, "PAYMENT_NOT_FOUND")
     assert_refused(shop.api.get(f"/orders/{'x' * 256}/payment-status"), 400, "VALIDATION_FAILED", "orderId")
     assert_refused(shop.api.get("/orders/%00/payment-status"), 400, "VALIDATION_FAILED", "orderId")
