@@ -14,7 +14,7 @@ from shared.payments import PaymentError
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
-CONNECT_TIMEOUT_S = 1.0
+CONNECT_TIMEOUT_S = 2.5  # a lost first packet is sent again after a second
 TRIES = 2
 LONGEST_ANSWER = 1_000_000  # bytes; an order of thousands of lines
 OK, NOT_FOUND, SERVER_ERROR = 200, 404, 500
@@ -119,7 +119,7 @@ def make_orders(settings: Settings) -> Orders | None:
         settings.order_service_url,
         settings.order_service_token,
         timeout_s=settings.order_service_timeout_s,
-        pool_size=settings.database_pool_size,
+        pool_size=settings.web_threads,
     )
 
 

@@ -46,7 +46,7 @@ def orders() -> Iterator[OrderServiceStub]:
 @pytest.fixture
 def checking(new_api: NewApi, shop: Shop, orders: OrderServiceStub) -> Shop:
     """Return a shop whose orders are looked up."""
-    shop.api = new_api(ORDER_SERVICE_URL=orders.url + "/", ORDER_SERVICE_TIMEOUT_S=5)
+    shop.api = new_api(ORDER_SERVICE_URL=orders.url + "/", ORDER_SERVICE_TIMEOUT_S=10)
     return shop
 
 
@@ -104,7 +104,7 @@ def test_a_service_token_of_our_own_is_shown_and_never_the_callers(
     new_api: NewApi, orders: OrderServiceStub
 ) -> None:
     """The caller's token is for us alone."""
-    api = new_api(ORDER_SERVICE_URL=orders.url, ORDER_SERVICE_TOKEN="ours")
+    api = new_api(ORDER_SERVICE_URL=orders.url, ORDER_SERVICE_TOKEN="ours", ORDER_SERVICE_TIMEOUT_S=10)
     body = payment_body()
     orders.add(body)
     assert api.post_async(body).status == 202

@@ -111,7 +111,10 @@ def make_server(service: OrderService, port: int) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(body)
 
-    return ThreadingHTTPServer((LOOPBACK, port), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # connections that may come at once
+
+    return Server((LOOPBACK, port), Handler)
 
 
 def main() -> int:
