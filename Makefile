@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 export STATE_DIR ?= .local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-kafka fuzz check contracts bench bench-growth chaos lock clean
+.PHONY: help demo run test test-kafka fuzz check contracts bench bench-growth bench-reconcile chaos lock clean
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.local ## the main job by itself: payments of every kind end to end, faults included, then an audit
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m deploy.local.demo
@@ -31,6 +31,9 @@ chaos: $(VENV)/.local ## kill parts of the whole stack under load, then account 
 
 bench-growth: $(VENV)/.local ## the cost of a payment with up to a million others stored, and every hot plan
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.growth $(ARGS)
+
+bench-reconcile: $(VENV)/.local ## time and memory of comparing up to 100,000 objects at Stripe with our rows
+	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.reconciliation $(ARGS)
 
 fuzz: $(VENV)/.checks ## ask every route of OpenAPI for what it may and may not take (EXAMPLES=500)
 	@FUZZ_EXAMPLES=$${EXAMPLES:-500} exec $(BIN)/python -m pytest tests/integration/test_api_fuzz.py -q
