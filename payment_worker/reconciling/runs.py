@@ -131,7 +131,7 @@ def note_seen(session: Session, run: Run, seen: dict[str, uuid.UUID | None]) -> 
     """Note what the gateway has; a page that is read a second time changes nothing."""
     if not seen:
         return
-    refs = func.unnest(_REFS, _PAYMENTS).table_valued("ref", "payment_id")
+    refs = func.unnest(_REFS, _PAYMENTS).table_valued("ref", "payment_id").render_derived()
     rows = select(bindparam("run", type_=Uuid()), refs.c.ref, refs.c.payment_id)
     into = insert(_SEEN).from_select(["run_id", "ref", "payment_id"], rows).on_conflict_do_nothing()
     given = {"run": run.id, "refs": list(seen), "payments": list(seen.values())}
