@@ -13,6 +13,8 @@ from payment_api import health, rate_limits, webhooks
 from payment_api.access import admit
 from payment_api.auditing import begin_audit, end_audit
 from payment_api.contracts import (
+    account_payments,
+    accounts,
     acme,
     catalog,
     delivery,
@@ -37,7 +39,11 @@ log = get_logger(__name__)
 
 ASSETS = "/docs/assets"
 RETRY_AFTER_S = 1
-DIALECTS = (delivery.DIALECT,)  # beside the native one
+DIALECTS = (delivery.DIALECT, accounts.DIALECT)  # beside the native one
+CONTRACTS = (
+    *(payments, holds, refunds, acme, accounts, account_payments),
+    *(catalog, delivery, delivery_payments, notifications, webhooks),
+)
 
 
 class Api(flask_smorest.Api):
@@ -79,17 +85,7 @@ def create_app(services: Services) -> flask.Flask:
     app.register_blueprint(health.blueprint)
     _serve_assets(app)
     api = Api(app)
-    for contract in (
-        payments,
-        holds,
-        refunds,
-        acme,
-        catalog,
-        delivery,
-        delivery_payments,
-        notifications,
-        webhooks,
-    ):
+    for contract in CONTRACTS:
         api.register_blueprint(contract.blueprint)
     complete(api.spec, DIALECTS)
     return app
@@ -156,7 +152,8 @@ def _refuse(error: Exception) -> tuple[dict[str, Any], int, dict[str, str]]:
     elif code is ErrorCode.ORDER_SERVICE_UNAVAILABLE:
         log.warning("the order service did not answer clearly", reason=str(error))
     body = dialect_of(flask.request.path, DIALECTS).refusal(code, message)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if code.retry else {}
+    # Whoever is to come back later is told when; an error may know better than we do.
+    headers = {"Retry-After": str(getattr(error, "retry_after_s", RETRY_AFTER_S))} if code.retry else {}
     if code.status == ErrorCode.UNAUTHENTICATED.status:
         headers["WWW-Authenticate"] = "Bearer"
     if allowed := getattr(error, "valid_methods", None):

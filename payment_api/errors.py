@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from werkzeug.exceptions import HTTPException
 
+from shared.accounts import AccountExists, TooBusy, TooManyAttempts, WrongCredentials
 from shared.commands.deliveries import DeliveryNotFound, TooManyDeliveries
 from shared.commands.endpoints import EndpointConflict, EndpointNotFound
 from shared.commands.reservations import ReservationRefused
@@ -46,6 +47,7 @@ class ErrorCode(Enum):
         "The gateway or the card's issuer said no; the message says why",
         False,
     )
+    WRONG_CREDENTIALS = (401, "There is no account with this email address and this password", False)
     FORBIDDEN = (403, "The caller's role or scope does not allow this; the message says what", False)
     BAD_WEBHOOK_SIGNATURE = (400, "The webhook is not signed with our secret, or not at this time", False)
     NOT_FOUND = (404, "There is no such route", False)
@@ -78,6 +80,8 @@ class ErrorCode(Enum):
         "The gateway refused a capture, cancel or refund; the operation's own errorCode says why",
         False,
     )
+    ACCOUNT_EXISTS = (409, "The email address has an account already", False)
+    TOO_MANY_ATTEMPTS = (429, "Too many logins have failed; come back after Retry-After seconds", True)
     IDEMPOTENCY_KEY_REUSED = (422, "This Idempotency-Key was used before, for a different request", False)
     RATE_LIMITED = (429, "Too many requests of this caller; come back after Retry-After seconds", True)
     BAD_REQUEST = (400, "The request cannot be understood", False)
@@ -91,6 +95,8 @@ class ErrorCode(Enum):
         "The order service did not answer clearly; nothing was recorded, the same request may succeed",
         True,
     )
+    ACCOUNTS_NOT_CONFIGURED = (503, "This API has no JWT_SECRET, which tokens of accounts need", False)
+    TOO_BUSY = (503, "Too many passwords are being looked at; come back after Retry-After seconds", True)
     GATEWAY_UNAVAILABLE = (503, "The gateway did not answer clearly; the same request completes it", True)
 
     def __init__(self, status: int, meaning: str, retry: bool) -> None:  # noqa: FBT001 - an enum's row
@@ -127,6 +133,10 @@ _DOMAIN: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (DeliveryNotFound, ErrorCode.DELIVERY_NOT_FOUND),
     (EndpointConflict, ErrorCode.ENDPOINT_CONFLICT),
     (TooManyDeliveries, ErrorCode.ENDPOINT_CONFLICT),
+    (AccountExists, ErrorCode.ACCOUNT_EXISTS),
+    (WrongCredentials, ErrorCode.WRONG_CREDENTIALS),
+    (TooManyAttempts, ErrorCode.TOO_MANY_ATTEMPTS),
+    (TooBusy, ErrorCode.TOO_BUSY),
     (CustomerNotFound, ErrorCode.CUSTOMER_NOT_FOUND),
     (CardNotFound, ErrorCode.PAYMENT_METHOD_NOT_FOUND),
     (CustomerConflict, ErrorCode.CUSTOMER_CONFLICT),

@@ -75,8 +75,8 @@ def complete(spec: APISpec, dialects: Sequence[Dialect]) -> None:
     spec.to_dict = to_dict  # type: ignore[method-assign]
 
 
-# A webhook is no command: whoever sends it knows neither our headers nor our conflicts.
-_WEBHOOKS = "/webhooks/"
+# No commands: whoever sends these needs neither our headers nor to know of our conflicts.
+_WEBHOOKS, _USERS = "/webhooks/", "/api/user/"
 # A second registration of an address is refused by itself: no key is needed.
 _NOTIFICATIONS = "/notification-endpoints"
 
@@ -86,7 +86,7 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
     described = {code: each for code, each in operation["responses"].items() if "$ref" not in each}
     if not is_open(path):
         operation["security"] = [{"bearer": [needed_scope(method.upper(), path)]}]
-    is_command = method == "post" and not path.startswith((_WEBHOOKS, _NOTIFICATIONS))
+    is_command = method == "post" and not path.startswith((_WEBHOOKS, _NOTIFICATIONS, _USERS))
     codes = _shared_codes(path, operation, dialect, is_command=is_command)
     for code in codes:
         described.setdefault(str(code.status), _refused(code, dialect))
@@ -116,7 +116,7 @@ def _shared_codes(
     codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
     if "security" in operation:
         codes += [ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED]
-    if "{" in path or dialect is not NATIVE:
+    if "{" in path or (dialect is not NATIVE and not path.startswith(_USERS)):
         codes.append(ErrorCode.PAYMENT_NOT_FOUND)
     if "requestBody" in operation:
         codes.append(ErrorCode.PAYLOAD_TOO_LARGE)

@@ -44,6 +44,12 @@ NEEDED: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/payment/payment-method"): WRITE_CUSTOMERS,
     ("POST", "/payment/payment-intent"): WRITE,
     ("POST", "/payment/refund"): GIVE_BACK,
+    ("POST", "/api/user/logout"): READ,
+    ("POST", "/api/payment"): WRITE,
+    ("POST", "/api/payment/create"): WRITE,
+    ("POST", "/api/payment/{payment_id}/process"): WRITE,
+    ("GET", "/api/payment/{payment_id}/status"): READ,
+    ("POST", "/api/payment/{payment_id}/refund"): GIVE_BACK,
     # Who subscribes hears of everybody's payments: no customer has these scopes.
     ("POST", "/notification-endpoints"): WRITE_NOTIFICATIONS,
     ("GET", "/notification-endpoints"): READ_NOTIFICATIONS,

@@ -10,12 +10,14 @@ from payment_api.jwks import Jwks
 from payment_api.rate_limits import RateLimits, read_limit
 from payment_api.tokens import Tokens
 from payment_api.waiting import Waiting
+from shared.commands.accounts import Accounts, LoginLimits
 from shared.commands.limits import AmountLimits
 from shared.database import Sessions, connect, connections_in_use, make_sessions
 from shared.gateways.customers import CustomerGateway
 from shared.gateways.stripe_customers import StripeCustomers
 from shared.orders import Orders, make_orders
 from shared.outbound import Caller
+from shared.passwords import Passwords
 from shared.sealing import Sealer
 from shared.settings import Settings
 from shared.wakeup import Listener, connect_redis
@@ -23,7 +25,7 @@ from shared.wakeup import Listener, connect_redis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The settings, the database, who is let in and how often, who waits, and the gateway of customers."""
+    """The settings, the database, who is let in and how often, who waits, accounts, gateway of customers."""
 
     settings: Settings
     sessions: Sessions
@@ -32,6 +34,7 @@ class Services:
     limits: AmountLimits
     customers: CustomerGateway | None  # None without a key: everything else works without the gateway
     tokens: Tokens
+    accounts: Accounts
     rate_limits: RateLimits
     sealer: Sealer
     outbound: Caller  # checks the addresses that subscribers name
@@ -59,6 +62,18 @@ def make_services(settings: Settings) -> Services:
         orders=make_orders(settings),
         sealer=Sealer.of(settings),
         outbound=Caller(allow_private=settings.private_notifications),
+        accounts=_accounts(settings, sessions),
+    )
+
+
+def _accounts(settings: Settings, sessions: Sessions) -> Accounts:
+    return Accounts(
+        sessions=sessions,
+        sealer=Sealer.of(settings),
+        passwords=Passwords(),
+        limits=LoginLimits(
+            per_email=settings.login_failures_per_email, per_address=settings.login_failures_per_address
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from shared.commands.reservations import ACTIVE
 from shared.database import Sessions, try_lock
 from shared.models import IdempotencyKey, InboxMessage, InboxState, plain
 from shared.models_access import RevokedToken
+from shared.models_accounts import FailedLogins
 from shared.models_neighbours import InventoryAdjustment, Reservation
 from shared.models_notifications import NotificationDelivery
 from shared.settings import Settings
@@ -70,6 +71,7 @@ PURGED = (
         "ended_at",
         lambda settings: settings.retention_notifications_days,
     ),
+    Purged(plain(FailedLogins), ("subject",), "ends_at", lambda _: 1),
 )
 
 

@@ -157,5 +157,10 @@ def try_lock(session: Session, *names: str) -> bool:
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_lock_number(*names)))))
 
 
+def lock(session: Session, *names: str) -> None:
+    """Take the advisory lock of this name until the transaction ends; wait while another holds it."""
+    session.execute(select(func.pg_advisory_xact_lock(_lock_number(*names))))
+
+
 def _lock_number(*names: str) -> Select[tuple[int]]:
     return select(func.hashtextextended("\x1f".join(names), 0)).scalar_subquery()  # type: ignore[return-value]

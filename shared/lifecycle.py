@@ -36,6 +36,22 @@ def rebuild(writes: Writes, payment: Payment, cause: Cause) -> None:
     _write(writes, payment, cause, None, Status.PENDING, None)
 
 
+def begin_unasked(
+    writes: Writes, payment: Payment, actor: str, at: datetime, correlation_id: str | None
+) -> None:
+    """Write the first history row of a payment that is charged only once that is asked for by `request`."""
+    entry = {
+        "payment_id": payment.id,
+        "sequence": payment.version,
+        "at": at,
+        "actor": actor,
+        "event": "payment created",
+        "to_status": Status.PENDING,
+        "correlation_id": correlation_id,
+    }
+    writes.add(TimelineEntry, entry)
+
+
 def request(writes: Writes, payment: Payment, cause: Cause) -> None:
     """Ask the worker for a further operation, `cause.operation`, whose row the caller adds."""
     note(writes, payment, cause, REQUESTED_BY[cause.operation.kind])

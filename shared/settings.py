@@ -127,6 +127,18 @@ class Settings:
         check=Regexp(r"^\S{8,}\s*$"),
         secret=True,
     )
+    account_token_hours: int = setting(
+        "how long the token of a login to an account is good", 12, "int", Range(1, 720)
+    )
+    login_failures_per_email: int = setting(
+        "logins to one account that may fail within 15 minutes; then 429", 10, "int", Range(1, 10_000)
+    )
+    login_failures_per_address: int = setting(
+        "logins from one network address that may fail within 15 minutes; then 429",
+        100,
+        "int",
+        Range(1, 1_000_000),
+    )
     host: str = setting("the address that the API listens on", "127.0.0.1")
     port: int = setting("the API's port", 5004, "int", Range(0, 65535))
     health_port: int = setting(

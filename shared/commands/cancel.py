@@ -2,16 +2,24 @@
 
 import uuid
 
-from sqlalchemy import select
-
 from shared import lifecycle
 from shared.commands.idempotency import IdempotentRequest
-from shared.commands.operations import Asking, Origin, Requested, carry_out, open_settlement
+from shared.commands.operations import (
+    Asking,
+    Origin,
+    Requested,
+    carry_out,
+    further,
+    live_primary,
+    open_settlement,
+    primary_kind,
+)
 from shared.commands.received import ReceivedMessage
 from shared.database import Sessions
 from shared.models import Operation
-from shared.payments import PRIMARY, OperationKind, OperationState, PaymentConflict, Status
+from shared.payments import OperationKind, OperationState, PaymentConflict, Status
 
+UNSENT = "cancelled before it was sent"
 OPEN_TO_CANCEL = {Status.AUTHORIZED, Status.REQUIRES_ACTION}
 
 
@@ -53,28 +61,37 @@ def _cancel(asking: Asking, reason: str | None) -> Operation | None:
         return _ask_gateway(asking, reason)
     if payment.status not in {Status.PENDING, Status.PROCESSING}:
         raise PaymentConflict(f"A payment that is {payment.status} cannot be cancelled")
-    primary = asking.session.scalars(
-        select(Operation).where(
-            Operation.payment_id == payment.id,
-            Operation.kind.in_(PRIMARY),
-            Operation.state != OperationState.FAILED,
-        )
-    ).one()
-    asking.session.expunge(primary)
+    primary = live_primary(asking)
     told = {"reason": reason} if reason else {}
-    if payment.status is Status.PENDING:
-        # Nobody has claimed it: a claim would have to write the payment, which is locked here.
-        primary.state = OperationState.FAILED
-        primary.finished_at = asking.at
-        primary.next_attempt_at = None
-        primary.outcome = {"errorCode": "CANCELED", "reason": "cancelled before it was sent"}
-        asking.writes.change(primary)
-        cause = asking.cause("cancelled before it was sent", primary, **told)
+    if primary is None or payment.status is Status.PENDING:
+        cause = asking.cause(UNSENT, _never_to_be_sent(asking, primary), **told)
         lifecycle.advance(asking.writes, payment, Status.CANCELLED, cause)
     elif payment.cancel_requested_at is None:
         payment.cancel_requested_at = asking.at
         lifecycle.note(asking.writes, payment, asking.cause("cancel requested", primary, **told))
     return None
+
+
+def _never_to_be_sent(asking: Asking, primary: Operation | None) -> Operation:
+    """The payment's charge or hold, ended; made for a payment that nobody has asked to be charged."""
+    ended = {
+        "state": OperationState.FAILED,
+        "finished_at": asking.at,
+        "next_attempt_at": None,
+        "outcome": {"errorCode": "CANCELED", "reason": UNSENT},
+    }
+    if primary is None:
+        payment = asking.payment
+        row = further(payment, primary_kind(payment), payment.amount_minor, asking.at)
+        row |= {**ended, "correlation_id": asking.origin.correlation_id, "created_at": asking.at}
+        asking.writes.add(Operation, row)
+        return Operation(**row)
+    # Nobody has claimed it: a claim would have to write the payment, which is locked here.
+    asking.session.expunge(primary)
+    for name, value in ended.items():
+        setattr(primary, name, value)
+    asking.writes.change(primary)
+    return primary
 
 
 def _ask_gateway(asking: Asking, reason: str | None) -> Operation:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from shared import lifecycle
 from shared.commands.customers import payer_of
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
-from shared.commands.operations import Origin, further
+from shared.commands.operations import Origin, further, primary_kind
 from shared.commands.received import ReceivedMessage, take_in, tie
 from shared.database import Sessions, alone, database_now, new_id, reading
 from shared.models import IdempotencyKey, Operation, Payment
@@ -22,7 +22,6 @@ from shared.payments import (
     Announcement,
     CaptureMethod,
     InvalidCommand,
-    OperationKind,
     PaymentConflict,
     PaymentError,
     Status,
@@ -43,7 +42,10 @@ class Callback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatePayment:
-    """A checked command: charge this customer this much, or hold it, for this order or cart."""
+    """A checked command: charge this customer this much, or hold it, for this order or cart.
+
+    With `unasked` the payment is only recorded, and charged once `process_payment` asks for that.
+    """
 
     money: Money
     order_id: str | None = None
@@ -59,6 +61,7 @@ class CreatePayment:
     labels: dict[str, str] = field(default_factory=dict)
     outcome_topic: Announcement | None = None  # where the outcome is told as well
     callback: Callback | None = None
+    unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,27 +179,33 @@ class _New:
             "created_at": at,
         }
         self.payment = Payment(**self._facts)
-        holds = command.capture_method is CaptureMethod.MANUAL
-        kind = OperationKind.AUTHORIZE if holds else OperationKind.CHARGE
-        # If the message is lost on its way, recovery finds the operation due.
-        primary = further(self.payment, kind, command.money.amount_minor, at + due_after) | {
+        self._writes = Writes()
+        self._writes.add(Payment, self._facts)
+        if command.unasked:
+            lifecycle.begin_unasked(self._writes, self.payment, origin.actor, at, origin.correlation_id)
+        else:
+            self._ask(origin, at, due_after)
+
+    def _ask(self, origin: Origin, at: datetime, due_after: timedelta) -> None:
+        """Add the charge or the hold. If its message is lost on its way, recovery finds it due."""
+        primary = further(
+            self.payment, primary_kind(self.payment), self.payment.amount_minor, at + due_after
+        ) | {
             "correlation_id": origin.correlation_id,
             "traceparent": origin.traceparent,
             "created_at": at,
         }
-        self._writes = Writes()
-        self._writes.add(Payment, self._facts)
         self._writes.add(Operation, primary)
         cause = lifecycle.Cause(
             event="payment requested", actor=origin.actor, at=at, operation=Operation(**primary)
         )
         lifecycle.begin(self._writes, self.payment, cause)
-        if command.callback:
+        if self.command.callback:
             token = {
-                "sealed_token": command.callback.sealed_token,
-                "token_until": command.callback.token_until,
+                "sealed_token": self.command.callback.sealed_token,
+                "token_until": self.command.callback.token_until,
             }
-            facts = {"payment_id": self.payment.id, "order_id": command.order_id}
+            facts = {"payment_id": self.payment.id, "order_id": self.command.order_id}
             self._writes.add(OrderCallback, facts | token)
 
     def add(self, connection: Connection) -> bool:

@@ -14,7 +14,7 @@ from shared.commands.idempotency import IdempotentRequest, bind, find_bound
 from shared.commands.received import ReceivedMessage, take_in, tie
 from shared.database import Sessions, new_id
 from shared.models import Operation, Payment
-from shared.payments import OperationKind, OperationState, PaymentNotFound
+from shared.payments import PRIMARY, CaptureMethod, OperationKind, OperationState, PaymentNotFound
 from shared.rows import Writes
 
 
@@ -93,6 +93,22 @@ def further(
         "target_ref": target_ref,
         "next_attempt_at": due_at,
     }
+
+
+def primary_kind(payment: Payment) -> OperationKind:
+    """The operation that a payment begins with."""
+    holds = payment.capture_method is CaptureMethod.MANUAL
+    return OperationKind.AUTHORIZE if holds else OperationKind.CHARGE
+
+
+def live_primary(asking: Asking) -> Operation | None:
+    """The payment's charge or hold that has not failed; None for one that nobody has asked to be charged."""
+    query = select(Operation).where(
+        Operation.payment_id == asking.payment.id,
+        Operation.kind.in_(PRIMARY),
+        Operation.state != OperationState.FAILED,
+    )
+    return asking.session.scalars(query).one_or_none()
 
 
 def request_operation(

@@ -93,6 +93,11 @@ BREAK: Final = """
 RESTORE: Final = """
     INSERT INTO restore (id, backup_taken_at, marked_at, actor)
     VALUES (gen_random_uuid(), now(), now(), 'local')"""
+ACCOUNT: Final = """
+    INSERT INTO account
+    (id, email_fingerprint, email_sealed, name_sealed, phone_sealed, password_hash, created_at)
+    VALUES (gen_random_uuid(), 'a', 'b', 'c', 'd', 'e', now())"""
+FAILED: Final = "INSERT INTO failed_logins (subject, count, ends_at) VALUES ('a', 1, now())"
 DOUBT: Final = "UPDATE operation SET needs_review = true, doubt_since = now() WHERE state = 'in_flight'"
 PARK: Final = "UPDATE outbox SET parked_reason = 'test' WHERE position = (SELECT min(position) FROM outbox)"
 
@@ -176,7 +181,7 @@ def filled(settings: Settings) -> Stored:
         bench.order()
         bench.engine.dispose()
     told = (RESERVATION, ADJUSTMENT, SUBSCRIBER, NOTIFICATION, DELIVERY, CALLBACK)
-    others = (REVOKED, AUDITED, REDRIVE, RUN, SEEN, BREAK, RESTORE, VIOLATION, PASS, *told)
+    others = (REVOKED, AUDITED, REDRIVE, RUN, SEEN, BREAK, RESTORE, VIOLATION, PASS, ACCOUNT, FAILED, *told)
     for statement in (CLIENTS_KEY, PAUSE, DOUBT, PARK, WEBHOOK, CUSTOMER, CARD, *others):
         stored.change(statement)
     states = {row["state"] for row in stored.rows("operation")}

@@ -5,6 +5,7 @@ import sqlalchemy.exc
 from werkzeug import exceptions
 
 from payment_api.errors import ErrorCode, RequestRefused, error_table, explain
+from shared.accounts import AccountExists, TooBusy, TooManyAttempts, WrongCredentials
 from shared.customers import CardDeclined, CardNotFound, CustomerConflict, CustomerNotFound
 from shared.gateways import GatewayUnavailable
 from shared.money import InvalidAmount, UnknownCurrency
@@ -44,6 +45,10 @@ CASES = [
     (CardNotFound("what"), "PAYMENT_METHOD_NOT_FOUND", 404, "what"),
     (CustomerConflict("taken"), "CUSTOMER_CONFLICT", 409, "taken"),
     (CardDeclined("declined"), "PAYMENT_METHOD_DECLINED", 402, "declined"),
+    (AccountExists("taken"), "ACCOUNT_EXISTS", 409, "taken"),
+    (WrongCredentials("wrong"), "WRONG_CREDENTIALS", 401, "wrong"),
+    (TooManyAttempts(7), "TOO_MANY_ATTEMPTS", 429, "try again later"),
+    (TooBusy("busy"), "TOO_BUSY", 503, "busy"),
     (GatewayUnavailable(SECRET), "GATEWAY_UNAVAILABLE", 503, "same request"),
     (exceptions.NotFound(), "NOT_FOUND", 404, "no such route"),
     (exceptions.MethodNotAllowed(), "METHOD_NOT_ALLOWED", 405, "method"),
@@ -98,6 +103,8 @@ def test_the_table_tells_every_code() -> None:
         "ISSUER_UNAVAILABLE",
         "RATE_LIMITED",
         "ORDER_SERVICE_UNAVAILABLE",
+        "TOO_MANY_ATTEMPTS",
+        "TOO_BUSY",
     }
 
 

@@ -65,6 +65,8 @@ BAD = [
     ("RATE_LIMIT_CUSTOMER", "x"),
     ("RATE_LIMIT_ADDRESS", "10/day"), ("RATE_LIMIT_ADDRESS", "-1/minute"), ("RATE_LIMIT_ADDRESS", "none"),
     ("TRUSTED_PROXIES", "-1"), ("TRUSTED_PROXIES", "yes"),
+    ("ACCOUNT_TOKEN_HOURS", "0"), ("ACCOUNT_TOKEN_HOURS", "721"), ("LOGIN_FAILURES_PER_EMAIL", "0"),
+    ("LOGIN_FAILURES_PER_ADDRESS", "many"),
     ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
 ]  # fmt: skip
 
