@@ -47,7 +47,12 @@ class Services:
 
 def make_services(settings: Settings) -> Services:
     """Everything that the routes need; opens no connection yet."""
-    engine = connect(settings.database_url, pool_size=settings.database_pool_size, application="payment-api")
+    engine = connect(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        application="payment-api",
+        sealer=Sealer.of(settings),
+    )
     sessions = make_sessions(engine)
     client = connect_redis(settings.redis_url)
     return Services(

@@ -49,6 +49,7 @@ from shared.gateways.stripe_customers import StripeCustomers
 from shared.gateways.stripe_ledger import StripeLedger
 from shared.health import HealthServer, Pulse
 from shared.metrics import POOL_IN_USE
+from shared.sealing import Sealer
 from shared.settings import Settings
 from shared.telemetry import get_logger, log_context
 from shared.wakeup import Announcer, connect_redis
@@ -63,7 +64,10 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     """Work off these queues until SIGTERM; running tasks are finished first. Returns the exit status."""
     app = make_celery(settings)
     engine = connect(
-        settings.database_url, pool_size=settings.database_pool_size, application="payment-tasks"
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        application="payment-tasks",
+        sealer=Sealer.of(settings),
     )
     POOL_IN_USE.set_function(lambda: connections_in_use(engine))
     sessions = make_sessions(engine)

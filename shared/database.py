@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from shared.documents import parse_json, render_json
+from shared.sealed import use_sealer
+from shared.sealing import Sealer
 
 Sessions = sessionmaker[Session]
 
@@ -35,8 +37,11 @@ SERVER_TIMEOUTS_MS = {
 DATABASE_DOWN = (OperationalError, PoolTimeout)
 
 
-def connect(database_url: str, *, pool_size: int, application: str) -> Engine:
-    """Make the process's one engine. It opens no connection until the first use."""
+def connect(database_url: str, *, pool_size: int, application: str, sealer: Sealer | None = None) -> Engine:
+    """Make the process's one engine. It opens no connection until the first use.
+
+    Without a sealer nothing can be written that has to be sealed.
+    """
     options = " ".join(f"-c {name}={value}" for name, value in SERVER_TIMEOUTS_MS.items())
     engine = create_engine(
         driver_url(database_url),
@@ -57,6 +62,8 @@ def connect(database_url: str, *, pool_size: int, application: str) -> Engine:
         },
     )
     _ping_when_idle(engine)
+    if sealer:
+        use_sealer(engine, sealer)
     return engine
 
 

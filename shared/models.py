@@ -21,7 +21,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from shared.documents import parse_json, render_json
 from shared.payments import CaptureMethod, OperationKind, OperationState, Status
+from shared.sealed import Sealed
 
 NOT_DEAD = "status NOT IN ('failed', 'cancelled')"
 ORDER_IS_LIVE = text(f"order_id IS NOT NULL AND {NOT_DEAD}")
@@ -141,7 +143,8 @@ class Payment(Table):
     refunded_minor: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     capture_method: Mapped[CaptureMethod]
     payment_method: Mapped[str]
-    payment_method_id: Mapped[str | None]  # the gateway's token
+    payment_method_sealed: Mapped[str | None] = mapped_column(Sealed("payment.payment_method"))
+    payment_method_plain: Mapped[str | None] = mapped_column("payment_method_id")  # of earlier releases
     gateway_customer: Mapped[str | None]  # whose saved card it is, in the gateway's words
     off_session: Mapped[bool]
     return_url: Mapped[str | None]
@@ -165,6 +168,11 @@ class Payment(Table):
     expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     processed_at: Mapped[datetime | None]
+
+    @property
+    def payment_method_id(self) -> str | None:
+        """The gateway's token."""
+        return self.payment_method_sealed or self.payment_method_plain
 
 
 class Operation(Table):
@@ -209,7 +217,8 @@ class Operation(Table):
     state: Mapped[OperationState]
     attempt: Mapped[int] = mapped_column(default=0)  # claims so far; the newest claim's number
     key_number: Mapped[int] = mapped_column(default=1)  # rises after a verified absence at the gateway
-    request: Mapped[dict[str, Any] | None]  # the gateway's parameters, frozen at the first claim
+    request_sealed: Mapped[str | None] = mapped_column(Sealed("operation.request"))
+    request_plain: Mapped[dict[str, Any] | None] = mapped_column("request")  # of earlier releases
     # Of the present key, which the gateway forgets after a day. None: nothing of it can be at the gateway.
     first_sent_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
@@ -226,6 +235,15 @@ class Operation(Table):
     traceparent: Mapped[str | None]
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def request(self) -> dict[str, Any] | None:
+        """The gateway's parameters, frozen at the first claim."""
+        return parse_json(self.request_sealed) if self.request_sealed else self.request_plain
+
+    @request.setter
+    def request(self, parameters: dict[str, Any]) -> None:
+        self.request_sealed = render_json(parameters)
 
     @property
     def gateway_key(self) -> str:

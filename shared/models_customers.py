@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models import Table
+from shared.sealed import Sealed
 
 
 class Customer(Table):
@@ -15,13 +16,18 @@ class Customer(Table):
     __tablename__ = "customer"
     __table_args__ = (
         Index("uq_customer_email", "email", unique=True),
+        Index("uq_customer_email_fingerprint", "email_fingerprint", unique=True),
         Index("uq_customer_client_customer_id", "client_customer_id", unique=True),
         Index("uq_customer_gateway_ref", "gateway_ref", unique=True),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)  # UUIDv7: newest is greatest
-    email: Mapped[str]  # case-folded
-    name: Mapped[str | None]
+    email_fingerprint: Mapped[bytes | None]  # of the case-folded address, by which it is found
+    email_sealed: Mapped[str | None] = mapped_column(Sealed("customer.email"))
+    name_sealed: Mapped[str | None] = mapped_column(Sealed("customer.name"))
+    # Of earlier releases.
+    email_plain: Mapped[str | None] = mapped_column("email")
+    name_plain: Mapped[str | None] = mapped_column("name")
     client_customer_id: Mapped[str | None]  # the client's own id, which its payments name
     gateway_ref: Mapped[str | None]  # null until the gateway has made its customer
     gateway_default_ref: Mapped[str | None]  # the default card that the gateway was last told of
@@ -29,6 +35,16 @@ class Customer(Table):
     key_since: Mapped[datetime]  # the gateway forgets a key after a day
     owner: Mapped[str]  # the principal who made it
     created_at: Mapped[datetime]
+
+    @property
+    def email(self) -> str:
+        """The case-folded email address."""
+        return self.email_sealed or self.email_plain or ""
+
+    @property
+    def name(self) -> str | None:
+        """What the customer is called."""
+        return self.name_sealed or self.name_plain
 
     @property
     def gateway_key(self) -> str:
@@ -66,6 +82,13 @@ class SavedCard(Table):
             unique=True,
             postgresql_where=text("removed_at IS NULL"),
         ),
+        Index(
+            "uq_saved_card_live_token_fingerprint",
+            "customer_id",
+            "token_fingerprint",
+            unique=True,
+            postgresql_where=text("removed_at IS NULL"),
+        ),
         Index("ix_saved_card_customer_id_id", "customer_id", "id"),
         # Few at a time: what the gateway has not let go of yet.
         Index(
@@ -77,13 +100,17 @@ class SavedCard(Table):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)  # UUIDv7: newest is greatest
     customer_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("customer.id"))
-    token: Mapped[str]  # what the client gave; a test token becomes a payment method with another id
+    # What the client gave; a test token becomes a payment method with another id.
+    token_fingerprint: Mapped[bytes | None]
+    token_sealed: Mapped[str | None] = mapped_column(Sealed("saved_card.token"))
+    token_plain: Mapped[str | None] = mapped_column("token")  # of earlier releases, as the name below
     gateway_ref: Mapped[str | None]
     brand: Mapped[str | None]
     last4: Mapped[str | None]
     exp_month: Mapped[int | None]
     exp_year: Mapped[int | None]
-    cardholder_name: Mapped[str | None]
+    cardholder_name_sealed: Mapped[str | None] = mapped_column(Sealed("saved_card.cardholder_name"))
+    cardholder_name_plain: Mapped[str | None] = mapped_column("cardholder_name")
     is_default: Mapped[bool] = mapped_column(default=False)
     key_number: Mapped[int] = mapped_column(default=1)
     key_since: Mapped[datetime]
@@ -91,6 +118,20 @@ class SavedCard(Table):
     attached_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
     detached_at: Mapped[datetime | None]  # the gateway has let go of it too
+
+    @property
+    def token(self) -> str:
+        """What the client gave."""
+        return self.token_sealed or self.token_plain or ""
+
+    @property
+    def cardholder_name(self) -> str | None:
+        """Whose card it is."""
+        return self.cardholder_name_sealed or self.cardholder_name_plain
+
+    @cardholder_name.setter
+    def cardholder_name(self, name: str | None) -> None:
+        self.cardholder_name_sealed = name
 
     @property
     def gateway_key(self) -> str:

@@ -66,6 +66,11 @@ class Sealer:
         """The sealer of a process with these settings."""
         return cls(settings.data_key, settings.data_key_previous)
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether anything can be opened at all."""
+        return bool(self._keys)
+
     def seal(self, text: str, about: str = "") -> bytes:
         """Seal a text under the current key; twice the same text gives two values. Raises NoKey."""
         key = self._current()
@@ -89,7 +94,12 @@ class Sealer:
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether a value is under the current key, so that the one before is not needed for it."""
-        return bytes(sealed).startswith(VERSION + self._current().id)
+        return bytes(sealed).startswith(self.current_head)
+
+    @property
+    def current_head(self) -> bytes:
+        """How every value under the current key begins. Raises NoKey."""
+        return VERSION + self._current().id
 
     def fingerprint(self, text: str, about: str) -> bytes:
         """What to find a sealed text by: the same for the same text, and of no use without the key.

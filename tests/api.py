@@ -28,6 +28,7 @@ from shared.database import connect, make_sessions
 from shared.documents import parse_json
 from shared.gateways.stripe import StripeGateway
 from shared.models import Table
+from shared.sealing import Sealer
 from shared.settings import API_NEEDS, Settings, load_settings
 from shared.wakeup import Announcer, connect_redis
 from tests.factories import as_json, payment_body
@@ -222,7 +223,9 @@ class Settler:
 
     def __init__(self, settings: Settings) -> None:
         """Work on this database, with this gateway, publishing changes to this Redis."""
-        self._engine = connect(settings.database_url, pool_size=4, application="test worker")
+        self._engine = connect(
+            settings.database_url, pool_size=4, application="test worker", sealer=Sealer.of(settings)
+        )
         self._redis = connect_redis(settings.redis_url)
         sessions = make_sessions(self._engine)
         self._worker = Worker(

@@ -22,6 +22,7 @@ from shared.gateways.stripe import StripeGateway
 from shared.models import Operation, Outbox, Payment, TimelineEntry
 from shared.money import Money
 from shared.payments import OperationKind
+from shared.sealing import Sealer
 from shared.settings import Settings
 from tests.factories import new_uuid
 from tests.simulator import Simulator
@@ -94,7 +95,9 @@ class Bench:
     ) -> None:
         """Use the servers that the settings name; the heartbeat is not started. The breaker has the clock."""
         self.settings = settings
-        self.engine = connect(settings.database_url, pool_size=12, application=APPLICATION)
+        self.engine = connect(
+            settings.database_url, pool_size=12, application=APPLICATION, sealer=Sealer.of(settings)
+        )
         self.sessions = make_sessions(self.engine)
         self.simulator = Simulator(settings.stripe_api_url)
         self.gateway = Watched(self.stripe())

@@ -10,6 +10,7 @@ from payment_worker.cli import (
     operators,
     processes,
     reconcile,
+    reseal,
     review,
     webhooks,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "operators",
     "processes",
     "reconcile",
+    "reseal",
     "review",
     "webhooks",
 ]

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from shared.commands import audit
 from shared.database import Sessions, connect, make_sessions
+from shared.sealing import Sealer
 from shared.settings import BadSettings, Settings, load_settings
 from shared.telemetry import configure_logging, log_context
 from shared.tracing import configure_tracing
@@ -49,7 +50,8 @@ def console() -> Console:
 @contextmanager
 def operators_sessions(settings: Settings) -> Iterator[Sessions]:
     """Sessions for one command of an operator, on one connection that ends with it."""
-    engine = connect(settings.database_url, pool_size=1, application="payment-operator")
+    sealer = Sealer.of(settings) if settings.data_key else None
+    engine = connect(settings.database_url, pool_size=1, application="payment-operator", sealer=sealer)
     try:
         yield make_sessions(engine)
     finally:

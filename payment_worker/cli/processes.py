@@ -80,6 +80,7 @@ def consumer(settings: Settings) -> None:
     from shared.kafka import Deliveries, make_consumer
     from shared.metrics import POOL_IN_USE
     from shared.orders import make_orders
+    from shared.sealing import Sealer
 
     stop = _stop_on_signal()
     kafka, prefix = _kafka(settings), settings.kafka_topic_prefix
@@ -89,7 +90,9 @@ def consumer(settings: Settings) -> None:
         Deliveries(kafka, "payment-dead-letters"),
         prefix,
     )
-    engine = connect(settings.database_url, pool_size=2, application="payment-commands")
+    engine = connect(
+        settings.database_url, pool_size=2, application="payment-commands", sealer=Sealer.of(settings)
+    )
     POOL_IN_USE.set_function(lambda: connections_in_use(engine))
     desk = Desk(make_sessions(engine), settings, make_orders(settings))
     commands = CommandConsumer(

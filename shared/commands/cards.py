@@ -15,8 +15,10 @@ from shared.database import Sessions, new_id, reading
 from shared.gateways.customers import CardFacts, CustomerGateway, GatewayRefused, KeyPoisoned
 from shared.models_customers import Customer, SavedCard
 from shared.payments import InvalidCommand
+from shared.sealed import sealer_of
 from shared.telemetry import get_logger
 
+TOKEN = "saved_card.token"  # noqa: S105 - a column
 MAX_CARDS = 100  # of one customer; nobody has so many, and a list has to end
 # Each round that follows answers to somebody who chose another default meanwhile.
 MAX_ROUNDS = 10
@@ -127,11 +129,16 @@ def _record(
     with sessions.begin() as session:
         customer = find_customer(session, command.customer_id, lock=True)
         replayed = bool(idempotent and find_bound(session, idempotent))
+        fingerprints = sealer_of(session).fingerprints(command.token, TOKEN)
         known = session.scalar(
             select(SavedCard.id).where(
                 SavedCard.customer_id == customer.id,
                 SavedCard.removed_at.is_(None),
-                or_(SavedCard.token == command.token, SavedCard.gateway_ref == command.token),
+                or_(
+                    SavedCard.token_fingerprint.in_(fingerprints),
+                    SavedCard.token_plain == command.token,
+                    SavedCard.gateway_ref == command.token,
+                ),
             )
         )
         if known is None and replayed:
@@ -150,7 +157,8 @@ def _add(session: Session, customer: Customer, command: SaveCard) -> uuid.UUID:
     card = SavedCard(
         id=new_id(),
         customer_id=customer.id,
-        token=command.token,
+        token_fingerprint=sealer_of(session).fingerprint(command.token, TOKEN),
+        token_sealed=command.token,
         is_default=False,
         key_number=1,
         key_since=now,

@@ -168,7 +168,7 @@ class _New:
             "refunded_minor": 0,
             "capture_method": command.capture_method,
             "payment_method": command.payment_method,
-            "payment_method_id": command.payment_method_id,
+            "payment_method_sealed": command.payment_method_id,
             "gateway_customer": gateway_customer,
             "off_session": command.off_session,
             "return_url": command.return_url,

@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 from shared.commands.asking import key_is_old, renew_key, until_known
 from shared.commands.idempotency import IdempotentRequest, bind, find_bound
 from shared.customers import CustomerConflict, CustomerNotFound
-from shared.database import Sessions, new_id, reading
+from shared.database import Sessions, lock, new_id, reading
 from shared.gateways.customers import CustomerGateway, KeyPoisoned, NewCustomer
 from shared.models_customers import Customer, SavedCard
 from shared.payments import InvalidCommand
+from shared.sealed import sealer_of
 
+EMAIL = "customer.email"
 GATEWAY_PREFIX = "cus_"
 TEST_TOKEN = "pm_card_"  # noqa: S105 - how the gateway's test cards begin, which belong to nobody
 
@@ -66,8 +68,14 @@ def find_customer(session: Session, customer_id: str, *, lock: bool = False) -> 
 
 def find_customer_by_email(session: Session, email: str) -> Customer:
     """Return the customer by email address, in whatever case. Raises CustomerNotFound."""
-    query = select(Customer).where(Customer.email == email.casefold(), Customer.gateway_ref.is_not(None))
+    query = select(Customer).where(_has_email(session, email.casefold()), Customer.gateway_ref.is_not(None))
     return _found(session.scalar(query))
+
+
+def _has_email(session: Session, email: str) -> ColumnElement[bool]:
+    """What holds for the customer with this address, whichever release and whichever key wrote it."""
+    fingerprints = sealer_of(session).fingerprints(email, EMAIL)
+    return or_(Customer.email_fingerprint.in_(fingerprints), Customer.email_plain == email)
 
 
 def payer_of(session: Session, customer_id: str | None, payment_method_id: str | None) -> str | None:
@@ -111,11 +119,23 @@ def _record(
 
 
 def _add_or_find(session: Session, command: CreateCustomer) -> uuid.UUID:
-    now = func.clock_timestamp()
+    now, email = func.clock_timestamp(), command.email.casefold()
+    fingerprints = sealer_of(session).fingerprints(email, EMAIL)
+    same = select(Customer).where(_has_email(session, email)).with_for_update(key_share=True)
+    known = session.scalar(same)
+    if known is None:
+        # An address may be stored under either key, or by an earlier release, which no index sees to be the
+        # same: of those that race, one adds it and the others look again.
+        lock(session, "customer", min(fingerprints).hex())
+        known = session.scalar(same)
+    if known:
+        _check_same(session, known, command)
+        return known.id
     row = {
         "id": new_id(),
-        "email": command.email.casefold(),
-        "name": command.name,
+        "email_fingerprint": fingerprints[0],
+        "email_sealed": email,
+        "name_sealed": command.name,
         "client_customer_id": command.client_customer_id,
         "key_number": 1,
         "key_since": now,
@@ -125,13 +145,7 @@ def _add_or_find(session: Session, command: CreateCustomer) -> uuid.UUID:
     added = insert(Customer).values(row).on_conflict_do_nothing().returning(Customer.id)
     if made := session.scalar(added):
         return made
-    known = session.scalar(
-        select(Customer).where(Customer.email == row["email"]).with_for_update(key_share=True)
-    )
-    if known is None:
-        raise CustomerConflict("customerId: this id belongs to a customer with another email address")
-    _check_same(session, known, command)
-    return known.id
+    raise CustomerConflict("customerId: this id belongs to a customer with another email address")
 
 
 def _check_same(session: Session, known: Customer, command: CreateCustomer) -> None:

@@ -18,10 +18,12 @@ from shared.database import Sessions, connect, make_sessions
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe_customers import StripeCustomers
 from shared.payments import InvalidCommand
+from shared.sealing import Sealer
 from tests.api import Answer, Api, ServedApi, Settler, Stored
 from tests.delivery import KEY, Delivery, StripeSide, new_email
 from tests.factories import new_uuid, payment_body
 from tests.integration.conftest import NewApi
+from tests.keys import DATA_KEY
 from tests.simulator import Simulator
 from tests.waiting import wait_until
 
@@ -97,7 +99,7 @@ def gateway(simulator: Simulator) -> StripeCustomers:
 @pytest.fixture
 def sessions(database_url: str) -> Iterator[Sessions]:
     """Return sessions on this test's database."""
-    engine = connect(database_url, pool_size=4, application="test customers")
+    engine = connect(database_url, pool_size=4, application="test customers", sealer=Sealer(DATA_KEY))
     yield make_sessions(engine)
     engine.dispose()
 

@@ -37,9 +37,11 @@ from shared.kafka import Deliveries, KafkaSettings
 from shared.migrations import upgrade
 from shared.models import Operation, Payment
 from shared.money import Money
+from shared.sealing import Sealer
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 from shared.wakeup import connect_redis
+from tests.keys import DATA_KEY
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SAMPLE = 300
@@ -90,7 +92,9 @@ class Cycle:
 
     def __init__(self, endpoints: Any) -> None:
         """Use these servers; the gateway answers at once."""
-        self.engine = connect(endpoints.database_url, pool_size=2, application="growth")
+        self.engine = connect(
+            endpoints.database_url, pool_size=2, application="growth", sealer=Sealer(DATA_KEY)
+        )
         self.sessions: Sessions = make_sessions(self.engine)
         self._worker = Worker(
             sessions=self.sessions,
@@ -104,7 +108,10 @@ class Cycle:
         kafka = KafkaSettings(endpoints.kafka_bootstrap_servers, {})
         self._relay = Relay(self.engine, Deliveries(kafka, "growth"), "")
         settings = Settings(
-            database_url=endpoints.database_url, redis_url=endpoints.redis_url, auth="optional"
+            database_url=endpoints.database_url,
+            redis_url=endpoints.redis_url,
+            auth="optional",
+            data_key=DATA_KEY,
         )
         # The routes on this engine, so that their statements are noted with the others.
         services = replace(make_services(settings), sessions=self.sessions)
