@@ -18,6 +18,8 @@ UNKNOWN_OPERATIONS = Counter("payment_unknown_operations", "Messages that name a
 REDISPATCHED = Counter("payment_redispatched", "Operations that recovery dispatched again")
 WEBHOOKS = Counter("payment_webhooks", "Webhooks that were worked off", ["type", "state"])
 
+EVIDENCE = Counter("payment_evidence", "Attempts whose exchanges were kept, or were not", ["result"])
+
 # The gate before the gateway, of this process.
 BUDGET_LEFT = Gauge("payment_gateway_budget_left", "Tokens of the request budget, as last seen")
 BUDGET_LEFT.set(math.inf)  # no limit, until a budget says otherwise

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from payment_worker import outcomes
+from payment_worker.evidence import EvidenceWriter
 from payment_worker.gate import Gate, Passage
 from payment_worker.leases import Leases
 from payment_worker.locking import LOOK, lock, record_locked, taken_out
@@ -26,7 +27,10 @@ from payment_worker.metrics import (
 from payment_worker.requests import request_of
 from shared import lifecycle
 from shared.database import Sessions, alone, is_database_down
+from shared.events import rfc3339
+from shared.evidence import reference_of
 from shared.gateways import TERMINAL, Failed, Gateway, Outcome, Transient
+from shared.gateways.exchanges import Exchange, keeping
 from shared.models import Operation, Payment
 from shared.payments import PRIMARY, OperationKind, OperationState, Status
 from shared.rows import Writes
@@ -71,6 +75,7 @@ class Worker:
     lease_s: float
     announce_change: Callable[[uuid.UUID], None]
     abandon_after: timedelta = outcomes.ABANDONED_AFTER
+    evidence: EvidenceWriter | None = None  # None: none is kept
 
     def process(self, operation_id: uuid.UUID, expected_attempt: int) -> Outcome | None:
         """Carry out one attempt. None when it is not ours to make: finished, claimed, paused or made already.
@@ -91,11 +96,28 @@ class Worker:
         ids = {"payment_id": claim.payment.id, "operation_id": operation_id, "attempt": claim.attempt}
         with log_context(**ids), span("attempt", claim.operation.traceparent, **ids):
             with self.leases.held(operation_id, claim.attempt):
-                outcome = self._ask(claim)
+                with keeping() as exchanges:
+                    outcome = self._ask(claim)
                 passage.report(outcome, poll=claim.known_ref is not None)
                 self._insist_on_recording(claim, outcome)
+            self._keep_evidence(claim, exchanges, outcome)
             log.info("operation attempted", outcome=type(outcome).__name__)
         return outcome
+
+    def _keep_evidence(self, claim: Claim, exchanges: list[Exchange], outcome: Outcome) -> None:
+        """Have the exchanges written, once the outcome is recorded; a look at what is known leaves none."""
+        if self.evidence is None or claim.known_ref:
+            return
+        operation = claim.operation
+        document = {
+            "paymentId": str(claim.payment.id),
+            "operationId": str(operation.id),
+            "kind": str(operation.kind),
+            "attempt": claim.attempt,
+            "claimedAt": rfc3339(claim.at),
+            "outcome": type(outcome).__name__,
+        }
+        self.evidence.keep(_evidence_of(claim.payment, operation, claim.at), document, exchanges)
 
     def _ask(self, claim: Claim) -> Outcome:
         operation = claim.operation
@@ -186,11 +208,12 @@ class Worker:
         hopeless = self._is_hopeless(writes, payment, cause, known_ref)
         if not hopeless:
             self._begin_attempt(payment, operation, at)
+            kept = {"evidence": _evidence_of(payment, operation, at)} if self.evidence else {}
             if payment.status is Status.PENDING:
-                lifecycle.advance(writes, payment, Status.PROCESSING, cause)
+                lifecycle.advance(writes, payment, Status.PROCESSING, replace(cause, detail=kept))
             elif not known_ref:
                 again = f"{cause.event} again" if operation.attempt > 1 else cause.event
-                detail = {"attempt": operation.attempt}
+                detail = {"attempt": operation.attempt, **kept}
                 lifecycle.note(writes, payment, replace(cause, event=again, detail=detail))
         writes.change(payment, operation)
         if not writes.send(connection) or hopeless:
@@ -232,6 +255,10 @@ class Worker:
             if operation.kind in PRIMARY:
                 payment.is_simulated = self.gateway.simulated
         operation.first_sent_at = operation.first_sent_at or at
+
+
+def _evidence_of(payment: Payment, operation: Operation, at: datetime) -> str:
+    return reference_of(at, payment.id, operation.id, operation.attempt)
 
 
 def _is_first(claim: Claim, operation: Operation) -> bool:

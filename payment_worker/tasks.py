@@ -15,6 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from payment_worker import auditing, deadlines, recovery, retention, webhooks
 from payment_worker.courier import Courier, make_courier
+from payment_worker.evidence import make_evidence
+from payment_worker.evidence import purge as purge_evidence
 from payment_worker.gate import make_gate
 from payment_worker.inflight import InFlight
 from payment_worker.leases import Leases
@@ -85,6 +87,7 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
         leases=leases,
         lease_s=settings.lease_s,
         announce_change=Announcer(connect_redis(settings.redis_url)),
+        evidence=make_evidence(settings),
         abandon_after=timedelta(seconds=settings.action_timeout_s),
     )
     in_flight = InFlight(settings.task_threads)
@@ -184,7 +187,7 @@ def _looks(worker: Worker, settings: Settings, courier: Courier) -> dict[str, Ca
     cards = StripeCustomers(settings.stripe_secret_key, settings.stripe_api_url, pool_size=1)
     desk = Desk(worker=worker, ledger=StripeLedger(settings.stripe_secret_key, settings.stripe_api_url))
     return {
-        PURGE: lambda: retention.purge(worker.sessions, settings),
+        PURGE: lambda: (retention.purge(worker.sessions, settings), purge_evidence(settings)),
         FINISH_REMOVALS: lambda: finish_removals(worker.sessions, cards),
         VERIFY: lambda: recovery.verify_doubtful(
             worker.sessions,

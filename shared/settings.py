@@ -223,6 +223,13 @@ class Settings:
     reconcile_margin_s: float = setting(
         "what Stripe made less than so many seconds ago is not compared yet", 900.0, "float", Range(0, 86400)
     )
+    evidence_url: str = setting(
+        "where what was said to Stripe and back is kept, sealed: a folder's path, or s3://bucket/prefix"
+        " (pip install 'payment-service[s3]'); empty: nowhere",
+        "",
+        check=checks.evidence_url,
+    )
+    retention_evidence_days: int = setting("how long it is kept there", 180, "int", Range(1, 3650))
     amount_minimums: dict[str, int] = setting(
         "smallest amount by currency in minor units, as JSON; beside the defaults",
         "{}",

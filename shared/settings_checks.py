@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import fsspec
 from marshmallow import ValidationError
 
 from shared.money import CURRENCIES
@@ -76,6 +77,22 @@ def signing_secret(value: str) -> str:
         raise ValidationError(f"expected at least {SIGNING_SECRET_BYTES} bytes that nobody can guess")
     if value.strip().startswith("-----BEGIN"):
         raise ValidationError("expected a shared secret, not a key in PEM")
+    return value
+
+
+def evidence_url(value: str) -> str:
+    """Check that it is a folder's whole path, or a bucket of a kind whose library is installed."""
+    scheme, separator, rest = value.partition("://")
+    if not separator and value.startswith("/"):
+        return value
+    if scheme not in {"file", "s3", "memory"} or not rest.strip("/"):
+        raise ValidationError(
+            "expected a path that starts with / or a URL that starts with file:/// or s3://"
+        )
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ImportError:
+        raise ValidationError(f"{scheme}:// needs: pip install 'payment-service[{scheme}]'") from None
     return value
 
 

@@ -64,6 +64,7 @@ def make_plan(state: StateFolder, *, only_servers: bool, pretty: bool) -> Plan:
     told = _settings(outside, endpoints, secret) | (identity.settings if identity else {})
     if not only_servers:
         told |= _data_key(state, outside, notes)
+        told |= {} if os.environ.get("EVIDENCE_URL") else {"EVIDENCE_URL": str(state.path / "evidence")}
     told |= _neighbours(endpoints)
     environment = service_environment(told, pretty=pretty)
     jobs = {} if only_servers else _jobs(environment)

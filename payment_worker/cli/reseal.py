@@ -18,6 +18,7 @@ def reseal(settings: Settings, *, dry_run: bool) -> None:
 
     Afterwards DATA_KEY_PREVIOUS is needed for nothing. It may be interrupted, and runs beside the service.
     """
+    from payment_worker.evidence import store_of
     from payment_worker.reseal import reseal as work
     from shared.sealing import CannotOpen, Sealer
 
@@ -30,6 +31,9 @@ def reseal(settings: Settings, *, dry_run: bool) -> None:
 
         try:
             total = work(sessions, Sealer.of(settings), seen, dry_run=dry_run)
+            store = None if dry_run else store_of(settings)
+            for count, _ in enumerate(store.reseal() if store else (), start=1):
+                seen("evidence", count)
         except CannotOpen as error:
             click.echo(f"stopped: {error}", err=True)
             sys.exit(CANNOT)

@@ -22,6 +22,7 @@ from shared.gateways import (
     Unknown,
     Waiting,
 )
+from shared.gateways.exchanges import Exchange, keep
 from shared.gateways.stripe_errors import classify
 from shared.gateways.stripe_http import NeverSent, PooledClient
 from shared.gateways.stripe_reading import dispute_of, intent_outcome, refund_outcome, seen_refunds
@@ -108,7 +109,13 @@ class StripeGateway:
 
     def _call(self, method: str, path: str, **parameters: Any) -> dict[str, Any]:
         """Call and return the answer as it came: making it the SDK's objects would cost as much again."""
-        answer = self._client.raw_request(method, path, **parameters)
+        try:
+            answer = self._client.raw_request(method, path, **parameters)
+        except stripe.StripeError as error:
+            said = error.json_body or {"error": type(error).__name__}
+            keep(Exchange(method, path, parameters, error.http_status, said))
+            raise
+        keep(Exchange(method, path, parameters, answer.code, answer.data))
         return cast("dict[str, Any]", answer.data)
 
     def find(self, sought: Sequence[Sought], since: datetime) -> Mapping[str, list[Outcome]]:

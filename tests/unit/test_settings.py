@@ -67,6 +67,8 @@ BAD = [
     ("TRUSTED_PROXIES", "-1"), ("TRUSTED_PROXIES", "yes"),
     ("ACCOUNT_TOKEN_HOURS", "0"), ("ACCOUNT_TOKEN_HOURS", "721"), ("LOGIN_FAILURES_PER_EMAIL", "0"),
     ("LOGIN_FAILURES_PER_ADDRESS", "many"),
+    ("EVIDENCE_URL", "evidence"), ("EVIDENCE_URL", "ftp://host/hunter2"), ("EVIDENCE_URL", "s3://"),
+    ("EVIDENCE_URL", "s3://bucket/hunter2"), ("RETENTION_EVIDENCE_DAYS", "0"),
     ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
 ]  # fmt: skip
 

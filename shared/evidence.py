@@ -1,0 +1,81 @@
+"""Keep what was said to the gateway and back in object storage, sealed, beside the way of every payment.
+
+A folder or a bucket, through fsspec: `/var/lib/payments/evidence`, `s3://bucket/prefix`. Names begin with the
+day, so that what is too old can be found without looking at the rest.
+"""
+
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import PurePosixPath
+from typing import Any
+from uuid import UUID
+
+import fsspec
+
+from shared.documents import parse_json, render_json
+from shared.sealing import Sealer
+
+ABOUT = "evidence:"
+DAY_LETTERS = len("2026-11-21")
+
+
+class NoEvidence(Exception):
+    """There is nothing under this reference: it was never written, or its time is over."""
+
+
+def reference_of(at: datetime, payment_id: UUID, operation_id: UUID, attempt: int) -> str:
+    """Where the evidence of an attempt is, or will be."""
+    return f"{at.date().isoformat()}/{payment_id}/{operation_id}-{attempt}"
+
+
+class EvidenceStore:
+    """The folder or bucket that a URL names; every call may raise what its file system raises."""
+
+    def __init__(self, url: str, sealer: Sealer) -> None:
+        """No file is touched and nothing is connected to yet."""
+        # Listings that are remembered would hide what another process has written.
+        self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        self._sealer = sealer
+
+    def write(self, reference: str, document: Any) -> None:
+        """Seal a document and store it under its reference, whole or not at all."""
+        path = self._path(reference)
+        self._files.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        sealed = self._sealer.seal(render_json(document), ABOUT + reference)
+        with self._files.transaction, self._files.open(path, "wb") as file:
+            file.write(sealed)
+
+    def read(self, reference: str) -> Any:
+        """The document under a reference. Raises NoEvidence, CannotOpen."""
+        try:
+            sealed = self._files.cat_file(self._path(reference))
+        except FileNotFoundError:
+            raise NoEvidence(reference) from None
+        return parse_json(self._sealer.open(sealed, ABOUT + reference))
+
+    def purge(self, before: date) -> int:
+        """Remove the evidence of all days before this one; return how many days there were."""
+        old = [day for day in self._days() if day < before.isoformat()]
+        for day in old:
+            self._files.rm(f"{self._root}/{day}", recursive=True)
+        return len(old)
+
+    def reseal(self) -> Iterator[str]:
+        """Seal anew what is not under the current key, one after the other; yield each one's reference."""
+        for day in self._days():
+            for path in self._files.find(f"{self._root}/{day}"):
+                reference = path.removesuffix(".sealed")[path.index(f"/{day}/") + 1 :]
+                if not self._sealer.is_current(self._files.cat_file(path)):
+                    self.write(reference, self.read(reference))
+                    yield reference
+
+    def _days(self) -> list[str]:
+        try:
+            paths = self._files.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (path.rstrip("/").rpartition("/")[2] for path in paths)
+        return sorted(name for name in names if len(name) == DAY_LETTERS and name.count("-") == 2)  # noqa: PLR2004
+
+    def _path(self, reference: str) -> str:
+        return f"{self._root}/{reference}.sealed"

@@ -1,0 +1,86 @@
+"""What went over the wire to the gateway and back, for whoever wants to keep it as evidence, redacted."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from shared.card_numbers import REDACTED, redact
+
+# What says who a person is, or lets somebody act; and what nobody needs who looks into a payment.
+_SENSITIVE: Final = frozenset(
+    {
+        *("client_secret", "secret", "api_key", "authorization", "password", "token", "cvc", "number"),
+        *("email", "receipt_email", "receipt_url", "receipt_number", "phone", "name", "address", "shipping"),
+        *("billing_details", "customer_details", "customer_email", "fingerprint", "ip_address"),
+        *("return_url", "url", "next_action", "description", "statement_descriptor"),
+    }
+)
+_SECRET = re.compile(r"\b(?:[sr]k_(?:live|test)|whsec)_\w+|\w+_secret_\w+")
+_TOKEN = re.compile(r"\b(pm|tok|src|card|btok|seti|ba)_(\w{4,})")
+_SHOWN = 4  # characters of a token's end, to tell two apart
+_DEEPEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call of the gateway: what was asked, and what came back."""
+
+    method: str
+    path: str
+    parameters: Mapping[str, Any]
+    status: int | None  # None when there was no answer
+    answer: Any
+
+    def redacted(self) -> dict[str, Any]:
+        """The same without secrets, whole tokens, card numbers and persons."""
+        document: dict[str, Any] = redacted(asdict(self))
+        return document
+
+
+_kept: ContextVar[list[Exchange] | None] = ContextVar("exchanges", default=None)
+
+
+@contextmanager
+def keeping() -> Iterator[list[Exchange]]:
+    """Keep the exchanges of this thread while the block runs, in their order."""
+    exchanges: list[Exchange] = []
+    before = _kept.set(exchanges)
+    try:
+        yield exchanges
+    finally:
+        _kept.reset(before)
+
+
+def keep(exchange: Exchange) -> None:
+    """Tell of an exchange; nothing happens unless somebody keeps them."""
+    exchanges = _kept.get()
+    if exchanges is not None:
+        exchanges.append(exchange)
+
+
+def redacted(value: Any, depth: int = 0) -> Any:
+    """A JSON document without anything sensitive, whatever its shape."""
+    if depth > _DEEPEST:
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {
+            _text(str(name)): REDACTED
+            if str(name).lower() in _SENSITIVE and each is not None
+            else redacted(each, depth + 1)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redacted(each, depth + 1) for each in value]
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if redact(str(value)) == str(value) else REDACTED
+    return value
+
+
+def _text(text: str) -> str:
+    without_secrets = _SECRET.sub(REDACTED, redact(text))
+    return _TOKEN.sub(lambda match: f"{match[1]}_...{match[2][-_SHOWN:]}", without_secrets)
