@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from shared.card_numbers import REDACTED, redact
@@ -36,8 +37,13 @@ class Exchange:
 
     def redacted(self) -> dict[str, Any]:
         """The same without secrets, whole tokens, card numbers and persons."""
-        document: dict[str, Any] = redacted(asdict(self))
-        return document
+        return {
+            "method": self.method,
+            "path": _text(self.path),
+            "parameters": redacted(self.parameters),
+            "status": self.status,
+            "answer": redacted(self.answer),
+        }
 
 
 _kept: ContextVar[list[Exchange] | None] = ContextVar("exchanges", default=None)
@@ -65,20 +71,25 @@ def redacted(value: Any, depth: int = 0) -> Any:
     """A JSON document without anything sensitive, whatever its shape."""
     if depth > _DEEPEST:
         return REDACTED
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, dict | Mapping):
+        names = ((_name(str(name)), each) for name, each in value.items())
         return {
-            _text(str(name)): REDACTED
-            if str(name).lower() in _SENSITIVE and each is not None
-            else redacted(each, depth + 1)
-            for name, each in value.items()
+            shown: REDACTED if is_sensitive and each is not None else redacted(each, depth + 1)
+            for (shown, is_sensitive), each in names
         }
     if isinstance(value, list | tuple):
         return [redacted(each, depth + 1) for each in value]
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if redact(str(value)) == str(value) else REDACTED
-    return value
+    return REDACTED if redact(str(value)) != str(value) else value
+
+
+@lru_cache(maxsize=4096)
+def _name(name: str) -> tuple[str, bool]:
+    """A field's name as it may be shown, and whether its value may not; the gateway has a few hundred."""
+    return _text(name), name.lower() in _SENSITIVE
 
 
 def _text(text: str) -> str:
