@@ -126,7 +126,8 @@ def test_the_scheduled_run_is_begun_carried_on_and_left_alone(books: Books) -> N
     assert scheduled.turn(books.desk, replace(settings, reconcile_every_h=0.0)) is None
     run = scheduled.turn(books.desk, settings)
     assert run is not None
-    assert (run.counts["intents"], run.until - run.since) == (1, timedelta(hours=settings.reconcile_back_h))
+    assert run.counts["intents"] == 1
+    assert run.began_at - run.since >= timedelta(hours=settings.reconcile_back_h)
     assert scheduled.turn(books.desk, settings) is None
     books.stored.change("UPDATE reconciliation_run SET finished_at = NULL, phase = 'ours', cursor = NULL")
     assert scheduled.turn(books.desk, settings) is None  # somebody may be at it
