@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 export STATE_DIR ?= .local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-kafka fuzz check contracts bench bench-growth bench-reconcile chaos lock clean
+.PHONY: help demo run test test-kafka fuzz simulate mutants check contracts bench bench-growth bench-reconcile chaos \
+	lock clean
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +23,9 @@ test: $(VENV)/.checks ## unit, integration and end-to-end tests on the embedded 
 
 test-kafka: $(VENV)/.checks ## integration and end-to-end tests on a real Apache Kafka (needs Java 17, Maven)
 	@exec $(BIN)/python -m tests --apache-kafka
+
+simulate: $(VENV)/.local ## seeds of chaos against what must always hold (SEEDS=10000, or SEED=17 step by step)
+	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000)) $(ARGS)
 
 bench: $(VENV)/.bench ## measure the whole stack under rising load (bench.json and a picture in STATE_DIR)
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.bench $(ARGS)

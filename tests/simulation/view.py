@@ -1,0 +1,120 @@
+"""Everything that can be known of one seed at one moment: rows, the gateway's ledger, events, answers."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+import simplejson
+from psycopg.rows import dict_row
+
+from deploy.stripe_simulator.lookups import CHARGE, INTENT
+from deploy.stripe_simulator.refunds import REFUND
+from deploy.stripe_simulator.store import Page
+from shared.payments import Announcement
+from tests.simulation.broker import Record
+from tests.simulation.shop import Answered, Shop
+from tests.simulation.world import World
+
+Row = dict[str, Any]
+EVENTS: Final = frozenset(map(str, Announcement))
+
+
+@dataclass(frozen=True)
+class Said:
+    """An event as an outsider has seen it on Kafka."""
+
+    id: uuid.UUID
+    type: str
+    payment_id: uuid.UUID
+    sequence: int
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """One moment."""
+
+    payments: dict[uuid.UUID, Row]
+    operations: list[Row]
+    timeline: dict[uuid.UUID, list[Row]]
+    outbox: list[Row]
+    inbox: list[Row]
+    intents: list[Row]
+    charges: dict[str, Row]
+    refunds: list[Row]
+    said: list[Said]
+    answered: list[Answered]
+    messages: dict[str, str]
+    held: list[str]
+
+    def operations_of(self, payment_id: uuid.UUID) -> list[Row]:
+        """A payment's operations, oldest first."""
+        return [each for each in self.operations if each["payment_id"] == payment_id]
+
+    def intents_of(self, payment_id: uuid.UUID) -> list[Row]:
+        """The gateway's charges and holds for a payment."""
+        return [each for each in self.intents if each["metadata"].get("payment_id") == str(payment_id)]
+
+    def refunds_of(self, intent_id: str) -> list[Row]:
+        """What the gateway gives or gave back of a charge; a hold's released rest is none."""
+        return [
+            each
+            for each in self.refunds
+            if each["payment_intent"] == intent_id
+            and not each.get("_release")
+            and each["status"] not in {"failed", "canceled"}
+        ]
+
+    def net_minor(self, intent: Row) -> int:
+        """What the gateway has taken of a charge and not given back."""
+        taken: int = intent.get("amount_received", 0)
+        return taken - sum(int(each["amount"]) for each in self.refunds_of(intent["id"]))
+
+
+def take(world: World, shop: Shop) -> View:
+    """Look at everything."""
+    database = world.harness.database
+    with database.transaction(), database.cursor(row_factory=dict_row) as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        tables = {
+            name: cursor.execute(f"SELECT * FROM {name} ORDER BY {order}").fetchall()  # noqa: S608
+            for name, order in (
+                ("payment", "id"),
+                ("operation", "id"),
+                ("timeline_entry", "payment_id, sequence"),
+                ("outbox", "position"),
+                ("inbox", "source, message_id"),
+            )
+        }
+    timeline: dict[uuid.UUID, list[Row]] = {}
+    for entry in tables["timeline_entry"]:
+        timeline.setdefault(entry["payment_id"], []).append(entry)
+    ledger = {
+        kind: world.simulator.store.page(kind, Page(limit=1000, oldest_first=True))[0]
+        for kind in (INTENT, CHARGE, REFUND)
+    }
+    return View(
+        payments={row["id"]: row for row in tables["payment"]},
+        operations=tables["operation"],
+        timeline=timeline,
+        outbox=tables["outbox"],
+        inbox=tables["inbox"],
+        intents=ledger[INTENT],
+        charges={each["id"]: each for each in ledger[CHARGE]},
+        refunds=ledger[REFUND],
+        said=[_said(each) for each in world.broker.ever if each.topic() in EVENTS],
+        answered=list(shop.answered),
+        messages={message_id: each.topic for message_id, each in shop.messages.items()},
+        held=list(world.network.held),
+    )
+
+
+def _said(record: Record) -> Said:
+    headers = {name: value.decode() for name, value in record.headers()}
+    return Said(
+        id=uuid.UUID(headers["ce_id"]),
+        type=record.topic(),
+        payment_id=uuid.UUID(headers["ce_subject"]),
+        sequence=int(headers["ce_sequence"]),
+        value=simplejson.loads(record.value() or b"", use_decimal=True),
+    )
