@@ -26,6 +26,7 @@ TROUBLES: Final = (
     TIMEOUT_AMID,
 )
 STEPS: Final = (20, 50)  # between two looks
+TRIES: Final = 20  # to find something that can happen now
 PAUSES_S: Final = (0.05, 1.0, 6.0, 20.0, 70.0, 700.0, DAY_S)
 Act = Callable[[], None]
 
@@ -38,22 +39,30 @@ class Chaos:
         self._world, self._shop, self._chance = world, shop, world.chance
         chance = world.chance
         scheduler = world.scheduler
-        scheduler.crash_share = chance.choice((0.0, 0.005, 0.02, 0.04))
+        scheduler.crash_share = chance.choice((0.0, 0.01, 0.03, 0.06))
         scheduler.switch_share = chance.choice((0.05, 0.2, 0.4))
-        some = chance.sample(TROUBLES, chance.randint(0, 4))
-        world.weather.shares = dict.fromkeys(some, chance.choice((0.05, 0.15)))
+        some = chance.sample(TROUBLES, chance.randint(0, 3))
+        world.weather.shares = dict.fromkeys(some, chance.choice((0.1, 0.3)))
         for name in ("lost_report", "not_taken", "twice", "lost_commit"):
             setattr(world.troubles, name, chance.choice((0.0, 0.0, 0.15)))
         world.queue.away = chance.choice((0.0, 0.0, 0.2))
         self._asks = chance.randint(2, 8)
         self._acts = self._chosen_acts()
         self.counts: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+        self._days = self._webhooks = self._relayed = 0
+
+    @property
+    def _may_doubt(self) -> bool:
+        """Whether something may be in doubt: a key is old, or has a 500 that is replayed."""
+        shares = self._world.weather.shares
+        return bool(self._days or FaultKind.ERROR_BEFORE in shares or FaultKind.ERROR_AFTER in shares)
 
     def _chosen_acts(self) -> list[tuple[float, str, Act]]:
         """What may happen in this seed, with how likely it is."""
         usual: list[tuple[float, str, Act]] = [
             (5, "client", self._client),
-            (4, "task", self._task),
+            (6, "task", self._task),
             (2, "sweep", self._sweep),
             (1, "look", self._look),
             (1, "deadlines", self._deadlines),
@@ -61,7 +70,7 @@ class Chaos:
             (4, "relay", self._relay),
             (3, "consumer", self._consumer),
             (2, "webhook", self._webhook),
-            (3, "time", self._time),
+            (2, "time", self._time),
             (1, "late request", self._late),
             (1, "customer", self._customer),
         ]
@@ -95,9 +104,13 @@ class Chaos:
             world.turn(self._chance.choice(ready))
             return
         weights = [weight for weight, _, _ in self._acts]
-        _, name, act = self._chance.choices(self._acts, weights)[0]
-        self.counts[name] = self.counts.get(name, 0) + 1
-        act()
+        before = len(world.scheduler.trace)
+        for _ in range(TRIES):
+            _, name, act = self._chance.choices(self._acts, weights)[0]
+            act()
+            if len(world.scheduler.trace) > before:
+                self.counts[name] = self.counts.get(name, 0) + 1
+                break
 
     def _begin(self, name: str, work: Callable[[], Any]) -> None:
         self._world.turn(self._world.begin(name, work))
@@ -126,26 +139,39 @@ class Chaos:
             self._begin("task", lambda: self._world.work_off(worker, errand))
 
     def _sweep(self) -> None:
-        self._begin("sweep", self._world.recover)
+        if self._is_new("sweep"):
+            self._begin("sweep", self._world.recover)
+
+    def _is_new(self, name: str) -> bool:
+        """Whether any time has passed since this was last done: without, nothing new is due."""
+        is_new = self._last.get(name) != self._world.clock.us
+        self._last[name] = self._world.clock.us
+        return is_new
 
     def _look(self) -> None:
         worker = self._worker()
-        self._begin("look", lambda: self._world.verify(worker))
+        if self._may_doubt and self._is_new("look"):
+            self._begin("look", lambda: self._world.verify(worker))
 
     def _deadlines(self) -> None:
         worker = self._worker()
-        self._begin("deadlines", lambda: self._world.keep_deadlines(worker))
+        if self._days and self._is_new("deadlines"):
+            self._begin("deadlines", lambda: self._world.keep_deadlines(worker))
 
     def _inbox(self) -> None:
         worker = self._worker()
-        self._begin("inbox", lambda: self._world.drain_inbox(worker))
+        if self._webhooks:
+            self._begin("inbox", lambda: self._world.drain_inbox(worker))
 
     def _heartbeat(self) -> None:
         self._begin("heartbeat", self._worker().leases.renew)
 
     def _relay(self) -> None:
-        if not any(each.name.startswith("relay") for each in self._world.scheduler.actors):
+        scheduler = self._world.scheduler
+        is_new = scheduler.statements > self._relayed
+        if is_new and not any(each.name.startswith("relay") for each in scheduler.actors):
             self._begin("relay", self._world.carry)
+            self._relayed = scheduler.statements
 
     def _consumer(self) -> None:
         kind = self._chance.choice((REQUESTS, REQUESTS, COMMANDS))
@@ -161,6 +187,7 @@ class Chaos:
             self._world.scheduler.note(f"webhook DROPPED: {kind}")
             self._world.mark_delivered(sequence, "dropped")
             return
+        self._webhooks += 1
         keep = self._chance.random() < 0.2
         work = self._world.take_webhook
         self._begin(f"webhook {kind}", lambda: work(event_id, sequence, keep=keep))
@@ -175,6 +202,7 @@ class Chaos:
         seconds = self._chance.choices(PAUSES_S, weights)[0]
         self._world.scheduler.note(f"time: {seconds:g} s pass")
         self._world.advance(seconds)
+        self._days += seconds >= DAY_S
 
     def _late(self) -> None:
         if late := self._world.network.late:

@@ -1,5 +1,6 @@
 """What outlives a seed: one database with a clock of its own, one engine, and the threads."""
 
+import math
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from shared.telemetry import configure_logging
 from tests.simulation.clock import FUNCTIONS, Clock
 from tests.simulation.hooks import watch
 from tests.simulation.network import Network, Wire
-from tests.simulation.pins import Ids, pinned
+from tests.simulation.pins import Ids, pinned, replacing
 from tests.simulation.schedule import Scheduler
 
 KEY: Final = "sk_test_simulation"
@@ -36,7 +37,7 @@ SETTINGS: Final = {
     "enable_bitmapscan": "off",
     "synchronous_commit": "off",
     "deadlock_timeout": "200ms",
-    "plan_cache_mode": "force_custom_plan",
+    "plan_cache_mode": "force_generic_plan",
 }
 
 
@@ -91,10 +92,10 @@ class Harness:
         self.ids = Ids(self.clock)
         self.threads = ThreadPoolExecutor(ACTORS + 4, thread_name_prefix="actor")
         self.scheduler = Scheduler(self.threads, self._blockers)
-        # Whoever is parked in the middle of a transaction is not to be ended for it.
-        timeouts, database.SERVER_TIMEOUTS_MS = database.SERVER_TIMEOUTS_MS, {}
         self.engine = connect(database_url, pool_size=ACTORS + 4, application="simulation")
-        database.SERVER_TIMEOUTS_MS = timeouts
+        # The connection that was used last has prepared most statements.
+        pool: Any = self.engine.pool
+        pool._pool.use_lifo = True
         self.sessions = make_sessions(self.engine)
         watch(self.engine, self.scheduler)
         self.wire = Wire()
@@ -136,9 +137,12 @@ class Harness:
 def harness(database_url: str) -> Iterator[Harness]:
     """A harness on this database for the length of the block."""
     configure_logging("simulation", "critical", "json")
-    made = Harness(database_url)
-    try:
-        with pinned(made.clock, made.ids, made.chance):
-            yield made
-    finally:
-        made.close()
+    # Whoever is parked in the middle of a transaction is not to be ended for it; the simulated clock says
+    # nothing of how long a connection has lain idle.
+    with replacing({"shared.database.SERVER_TIMEOUTS_MS": {}, "shared.database.PING_AFTER_IDLE_S": math.inf}):
+        made = Harness(database_url)
+        try:
+            with pinned(made.clock, made.ids, made.chance):
+                yield made
+        finally:
+            made.close()

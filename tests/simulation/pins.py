@@ -2,7 +2,7 @@
 
 import importlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from random import Random
 from typing import Any, Final
@@ -58,16 +58,22 @@ def pinned(clock: Clock, ids: Ids, chance: Random) -> Iterator[None]:
     names: dict[str, Any] = {f"{module}.time": clock for module in TIMES}
     names |= {f"{module}.random": chance for module in CHANCES}
     names |= {"shared.database.uuid_utils": ids, "deploy.stripe_simulator.ids.secrets": ids}
-    before = {name: replaced(name, stand_in) for name, stand_in in names.items()}
+    with replacing(names):
+        yield
+
+
+@contextmanager
+def replacing(names: Mapping[str, Any]) -> Iterator[None]:
+    """Let each name (module.attribute) stand for another value within the block."""
+    before = {name: _replaced(name, stand_in) for name, stand_in in names.items()}
     try:
         yield
     finally:
         for name, value in before.items():
-            replaced(name, value)
+            _replaced(name, value)
 
 
-def replaced(name: str, value: Any) -> Any:
-    """Set what `name` (module.attribute) names, and return what it was."""
+def _replaced(name: str, value: Any) -> Any:
     path, _, attribute = name.rpartition(".")
     module = importlib.import_module(path)
     before = getattr(module, attribute)

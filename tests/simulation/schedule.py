@@ -2,9 +2,10 @@
 
 import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
+from itertools import chain, repeat
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 ROOT = str(Path(__file__).parents[2])
 OURS = (f"{ROOT}/shared/", f"{ROOT}/payment_worker/", f"{ROOT}/payment_api/")
 PLUMBING = ("database.py", "rows.py", "tracing.py")
-LOOK_FOR_LOCK_S = 0.004  # a statement that takes longer may wait for a lock
+# A statement that takes longer may wait for a lock; each look asks PostgreSQL, so they become rarer.
+LOOK_FOR_LOCK_S = (0.02, 0.02, 0.05)
 STUCK_S = 120.0
 
 
@@ -71,6 +73,7 @@ class Scheduler:
         self.trace: list[str] = []
         self.crashes: dict[str, int] = {}
         self.deadlocks = 0
+        self.statements = 0
         self.crash_share = self.switch_share = 0.0
         self._count = 0
 
@@ -145,11 +148,9 @@ class Scheduler:
         self.current = actor
         actor.state = State.RUNNING
         actor.turn.release()
-        waited = 0.0
-        while not self._home.acquire(timeout=LOOK_FOR_LOCK_S):
-            waited += LOOK_FOR_LOCK_S
-            if waited > STUCK_S:
-                raise Stuck(f"{actor.name} does not come back")
+        for pause_s in _pauses_s(f"{actor.name} does not come back"):
+            if self._home.acquire(timeout=pause_s):
+                break
             if self._is_blocked(actor):
                 self.note(f"{actor.name}: waits for a lock")
                 actor.state = State.WAITING
@@ -173,34 +174,30 @@ class Scheduler:
 
         As long as one waits nobody else begins: who comes next at a lock is then never a race.
         """
-        waited = 0.0
-        while self.waiting:
+        for pause_s in _pauses_s("they wait for locks that nobody holds"):
             self.waiting = [each for each in self.waiting if not each.arrived.is_set()]
             for holder in (each for actor in self.waiting for each in self._holders(actor)):
                 if holder.state is State.READY:
                     return holder
+            if not self.waiting:
+                break
             # They wait for each other: PostgreSQL will end one of them.
-            if self.waiting and not self.waiting[0].arrived.wait(0.05):
-                waited += 0.05
-                if waited > STUCK_S:
-                    raise Stuck(f"{self.waiting[0].name} waits for a lock that nobody holds")
+            self.waiting[0].arrived.wait(pause_s)
         return None
 
     def released(self) -> None:
         """A transaction has ended: wait until whoever waited for it has its answer, or waits for another."""
         for actor in list(self.waiting):
-            waited = 0.0
-            while not actor.arrived.wait(LOOK_FOR_LOCK_S / 2):
-                waited += LOOK_FOR_LOCK_S
-                if waited > STUCK_S:
-                    raise Stuck(f"{actor.name} does not arrive")
+            for pause_s in _pauses_s(f"{actor.name} does not arrive"):
+                if actor.arrived.wait(pause_s):
+                    self.waiting.remove(actor)
+                    break
                 if self._is_blocked(actor):
                     break
-            else:
-                self.waiting.remove(actor)
 
     def began(self, backend: int) -> None:
         """A statement begins on the server process `backend`."""
+        self.statements += 1
         if actor := self.here:
             actor.backend = backend
 
@@ -215,6 +212,16 @@ class Scheduler:
             actor.arrived.set()
             actor.turn.acquire()
             actor.arrived.clear()
+
+
+def _pauses_s(otherwise: str) -> Iterator[float]:
+    """The pauses between looks, in seconds. Raises Stuck after a long time."""
+    waited = 0.0
+    for pause_s in chain(LOOK_FOR_LOCK_S, repeat(LOOK_FOR_LOCK_S[-1])):
+        yield pause_s
+        waited += pause_s
+        if waited > STUCK_S:
+            raise Stuck(otherwise)
 
 
 def where() -> str:

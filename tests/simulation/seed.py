@@ -11,7 +11,7 @@ from tests.simulation.shop import Shop
 from tests.simulation.view import take
 from tests.simulation.world import World
 
-LOOKS = 3  # before the last one
+LOOKS = 2  # before the last one
 
 
 @dataclass

@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
+import psycopg
 import simplejson
 from psycopg.rows import dict_row
 
@@ -16,6 +17,13 @@ from tests.simulation.shop import Answered, Shop
 from tests.simulation.world import World
 
 Row = dict[str, Any]
+TABLES: Final = {
+    "payment": "id",
+    "operation": "id",
+    "timeline_entry": "payment_id, sequence",
+    "outbox": "position",
+    "inbox": "source, message_id",
+}
 EVENTS: Final = frozenset(map(str, Announcement))
 
 
@@ -73,19 +81,7 @@ class View:
 
 def take(world: World, shop: Shop) -> View:
     """Look at everything."""
-    database = world.harness.database
-    with database.transaction(), database.cursor(row_factory=dict_row) as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        tables = {
-            name: cursor.execute(f"SELECT * FROM {name} ORDER BY {order}").fetchall()  # noqa: S608
-            for name, order in (
-                ("payment", "id"),
-                ("operation", "id"),
-                ("timeline_entry", "payment_id, sequence"),
-                ("outbox", "position"),
-                ("inbox", "source, message_id"),
-            )
-        }
+    tables = _rows(world.harness.database)
     timeline: dict[uuid.UUID, list[Row]] = {}
     for entry in tables["timeline_entry"]:
         timeline.setdefault(entry["payment_id"], []).append(entry)
@@ -107,6 +103,17 @@ def take(world: World, shop: Shop) -> View:
         messages={message_id: each.topic for message_id, each in shop.messages.items()},
         held=list(world.network.held),
     )
+
+
+def _rows(database: psycopg.Connection[Any]) -> dict[str, list[Row]]:
+    """All rows as of one moment, in one round trip."""
+    with database.pipeline(), database.transaction():
+        database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursors = {
+            name: database.cursor(row_factory=dict_row).execute(f"SELECT * FROM {name} ORDER BY {order}")  # noqa: S608
+            for name, order in TABLES.items()
+        }
+    return {name: cursor.fetchall() for name, cursor in cursors.items()}
 
 
 def _said(record: Record) -> Said:
