@@ -116,7 +116,7 @@ class SimulatedDeliveries:
             self._scheduler.point(f"produce to {topic}")
             if self._troubles.draw(self._troubles.not_taken):
                 self._scheduler.note(f"NOT TAKEN by the broker: {topic}")
-                break
+                continue
             for _ in range(2 if self._troubles.draw(self._troubles.twice) else 1):
                 self._broker.append(topic, key, value, headers)
             self._scheduler.note(f"produced {topic}")

@@ -14,7 +14,7 @@ from shared.commands.pause import pause, resume
 from shared.payments import OperationKind
 from tests.simulation.clock import DAY_S
 from tests.simulation.harness import ACTORS
-from tests.simulation.network import NEVER_SENT, TIMEOUT_AMID, TIMEOUT_BEFORE
+from tests.simulation.network import LIST_LAGS, NEVER_SENT, TIMEOUT_AMID, TIMEOUT_BEFORE
 from tests.simulation.schedule import State
 from tests.simulation.shop import Shop
 from tests.simulation.world import COMMANDS, REQUESTS, World
@@ -24,6 +24,7 @@ TROUBLES: Final = (
     NEVER_SENT,
     TIMEOUT_BEFORE,
     TIMEOUT_AMID,
+    LIST_LAGS,
 )
 STEPS: Final = (20, 50)  # between two looks
 TRIES: Final = 20  # to find something that can happen now
@@ -46,7 +47,7 @@ class Chaos:
         for name in ("lost_report", "not_taken", "twice", "lost_commit"):
             setattr(world.troubles, name, chance.choice((0.0, 0.0, 0.15)))
         world.queue.away = chance.choice((0.0, 0.0, 0.2))
-        self._asks = chance.randint(2, 8)
+        self._asks = chance.randint(3, 10)
         self._acts = self._chosen_acts()
         self.counts: dict[str, int] = {}
         self._last: dict[str, int] = {}
@@ -70,13 +71,13 @@ class Chaos:
             (4, "relay", self._relay),
             (3, "consumer", self._consumer),
             (2, "webhook", self._webhook),
-            (2, "time", self._time),
+            (1, "time", self._time),
             (1, "late request", self._late),
             (1, "customer", self._customer),
         ]
         rare: list[tuple[float, str, Act]] = [
             (1, "message", self._message),
-            (1, "heartbeat", self._heartbeat),
+            (2, "heartbeat", self._heartbeat),
             (1, "dashboard", self._dashboard),
             (0.5, "bank", self._bank),
             (0.5, "redis wiped", self._wipe_redis),
@@ -164,7 +165,9 @@ class Chaos:
             self._begin("inbox", lambda: self._world.drain_inbox(worker))
 
     def _heartbeat(self) -> None:
-        self._begin("heartbeat", self._worker().leases.renew)
+        worker = self._worker()
+        if worker.leases._running:
+            self._begin("heartbeat", lambda: self._world.beat(worker))
 
     def _relay(self) -> None:
         scheduler = self._world.scheduler

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from tests.simulation.view import Row, View
+from tests.simulation.witness import HELD, PAUSED, TWO_HOLDERS
 
 Invariant = Callable[[View], Iterator[str]]
 
@@ -180,7 +181,25 @@ def dead_holds_no_money(view: View) -> Iterator[str]:
 
 def no_connection_held(view: View) -> Iterator[str]:
     """Nobody holds a connection while the gateway is asked."""
-    yield from view.held
+    yield from _seen(view, HELD)
+
+
+def one_holder_at_a_time(view: View) -> Iterator[str]:
+    """While the lease of one who carries out an operation lasts, nobody else carries it out."""
+    yield from _seen(view, TWO_HOLDERS)
+
+
+def nothing_paused_is_sent(view: View) -> Iterator[str]:
+    """What an operator has halted is not sent."""
+    yield from _seen(view, PAUSED)
+
+
+def each_command_takes_effect_once(view: View) -> Iterator[str]:
+    """However often a command comes over Kafka, it leaves one mark at most."""
+    marks = sum(each["actor"] == "kafka" for entries in view.timeline.values() for each in entries)
+    taken = sum(row["source"] != "stripe" and row["error"] is None for row in view.inbox)
+    if marks > taken:
+        yield f"{taken} commands have left {marks} marks"
 
 
 def money_is_whole(view: View) -> Iterator[str]:
@@ -203,6 +222,19 @@ def everything_ends(view: View) -> Iterator[str]:
         shown = any(each["needs_review"] for each in view.operations_of(payment_id))
         if payment["status"] in {"pending", "processing", "requires_action"} and not shown:
             yield f"{payment_id} is still {payment['status']}"
+
+
+def cancelled_keeps_no_money(view: View) -> Iterator[str]:
+    """What was to be cancelled has gone back, or an operator is shown that it cannot."""
+    for payment_id, payment in view.payments.items():
+        shown = any(each["needs_review"] for each in view.operations_of(payment_id))
+        if payment["cancel_requested_at"] is None or shown:
+            continue
+        for intent in view.intents_of(payment_id):
+            if intent["status"] in HOLDS_MONEY and (
+                intent["status"] == "requires_capture" or view.net_minor(intent)
+            ):
+                yield f"{payment_id} was to be cancelled, and {intent['id']} is {intent['status']}"
 
 
 def everything_is_delivered(view: View) -> Iterator[str]:
@@ -282,6 +314,10 @@ def no_order_is_paid_twice(view: View) -> Iterator[str]:
                 yield f"{name} {value} was paid by {ids}"
 
 
+def _seen(view: View, kind: str) -> Iterator[str]:
+    return (what for name, what in view.seen if name == kind)
+
+
 def _refunds(view: View, payment_id: object) -> list[Row]:
     """The refunds of a payment's own charge."""
     return [
@@ -318,10 +354,14 @@ ALWAYS: Final[tuple[Invariant, ...]] = (
     sums_add_up,
     dead_holds_no_money,
     no_connection_held,
+    one_holder_at_a_time,
+    nothing_paused_is_sent,
+    each_command_takes_effect_once,
     money_is_whole,
 )
 AT_REST: Final[tuple[Invariant, ...]] = (
     everything_ends,
+    cancelled_keeps_no_money,
     everything_is_delivered,
     every_charge_has_its_row,
     every_refund_has_its_row,

@@ -1,8 +1,9 @@
 """The way to the gateway: the real SDK's requests meet faults, and the simulator's own rules."""
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +17,12 @@ from deploy.stripe_simulator.simulator import Simulator
 from deploy.stripe_simulator.wire import Answer
 from shared.gateways.stripe_http import NeverSent
 from tests.simulation.schedule import Scheduler
+from tests.simulation.witness import Witness
 
 NEVER_SENT = "no connection"
 TIMEOUT_BEFORE = "timeout before success"  # the request arrives a little later
+LIST_LAGS = "a list lags"  # what was made of late is not in it yet
+LAG_S = 300
 TIMEOUT_AMID = "timeout amid the work"  # the key is in use until it is carried out
 LATE_MAX_S = 60.0  # a request is on its way for no longer
 _FORM = "application/x-www-form-urlencoded"
@@ -79,21 +83,26 @@ class Request:
 class Network:
     """Carries requests to one simulator; what nobody waits for any more is still carried out."""
 
-    def __init__(self, simulator: Simulator, scheduler: Scheduler, weather: Weather) -> None:
+    def __init__(
+        self, simulator: Simulator, scheduler: Scheduler, weather: Weather, witness: Witness
+    ) -> None:
         """Nothing is under way."""
+        self.witness = witness
         self.simulator = simulator
         self._scheduler = scheduler
         self._weather = weather
         self.late: list[Request] = []
-        self.held: list[str] = []  # calls during which somebody held a connection
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> Answer:
         """Make one call. Raises NeverSent, and APIConnectionError when nobody can tell whether it arrived."""
         what = f"{method} {urlsplit(url).path}"
         self._scheduler.point(f"gateway call {what}")
-        actor = self._scheduler.here
-        if actor and actor.backends:
-            self.held.append(f"{actor.name}: {what}")
+        with self.witness.watching(what, headers.get("Idempotency-Key")):
+            return self._exchange(method, url, headers, body, what)
+
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: str | None, what: str
+    ) -> Answer:
         trouble = self._weather.draw()
         if trouble:
             self._scheduler.note(f"FAULT {trouble}")
@@ -107,7 +116,16 @@ class Network:
             raise stripe.APIConnectionError(str(answer))  # type: ignore[no-untyped-call]
         self._scheduler.note(f"{what} -> {answer.status}")
         self._scheduler.point("gateway answer")
-        return answer
+        return self._lagging(answer) if trouble == LIST_LAGS else answer
+
+    def _lagging(self, answer: Answer) -> Answer:
+        """A list without what was made of late; any other answer as it is."""
+        document = json.loads(answer.body)
+        if document.get("object") != "list" or not document["data"]:
+            return answer
+        since = self.simulator.store.now_s() - LAG_S
+        older = [each for each in document["data"] if each["created"] < since]
+        return replace(answer, body=json.dumps({**document, "data": older, "has_more": False}).encode())
 
     def _request(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> Request:
         parts = urlsplit(url)

@@ -119,7 +119,7 @@ class Shop:
 
     def _order(self) -> Order:
         chance = self._chance
-        if self.orders and chance.random() < 0.35:
+        if self.orders and chance.random() < 0.5:
             known = chance.choice(self.orders)
             if chance.random() < 0.2:
                 return replace(known, amount_minor=known.amount_minor + 100)

@@ -53,7 +53,7 @@ class View:
     said: list[Said]
     answered: list[Answered]
     messages: dict[str, str]
-    held: list[str]
+    seen: list[tuple[str, str]]
 
     def operations_of(self, payment_id: uuid.UUID) -> list[Row]:
         """A payment's operations, oldest first."""
@@ -101,7 +101,7 @@ def take(world: World, shop: Shop) -> View:
         said=[_said(each) for each in world.broker.ever if each.topic() in EVENTS],
         answered=list(shop.answered),
         messages={message_id: each.topic for message_id, each in shop.messages.items()},
-        held=list(world.network.held),
+        seen=list(world.network.witness.seen),
     )
 
 

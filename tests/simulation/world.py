@@ -34,6 +34,7 @@ from tests.simulation.broker import Broker, SimulatedConsumer, SimulatedDeliveri
 from tests.simulation.harness import Harness
 from tests.simulation.network import LATE_MAX_S, Network, Weather
 from tests.simulation.schedule import Actor, Crash
+from tests.simulation.witness import Witness
 
 LEASE_S: Final = 15.0
 RECOVERY_AFTER_S: Final = 5.0
@@ -65,7 +66,8 @@ class World:
         self.simulator = Simulator(None)
         self.simulator.webhooks.set_endpoint(Endpoint(url="https://api.invalid", secret=WEBHOOK_SECRET))
         self.weather = Weather(self.chance)
-        self.network = Network(self.simulator, self.scheduler, self.weather)
+        witness = Witness(harness.database, self.clock, self.scheduler)
+        self.network = Network(self.simulator, self.scheduler, self.weather, witness)
         harness.use(self.network)
         self.broker, self.troubles, self.queue = Broker(), Troubles(self.chance), Queue()
         self.settings = Settings(stripe_api_url="https://stripe.invalid")
@@ -75,6 +77,7 @@ class World:
         self.stop = threading.Event()
         self.relay: Relay | None = None
         self.consumers: dict[str, Any] = {}
+        self.running: list[tuple[Actor | None, Worker]] = []  # tasks, and whose they are
         self.problems: list[str] = []  # what went wrong in a way that nothing allows
 
     def _worker(self) -> Worker:
@@ -94,7 +97,12 @@ class World:
 
     def work_off(self, worker: Worker, errand: Errand) -> None:
         """A task: one attempt of one operation."""
-        worker.process(uuid.UUID(errand[0]), errand[1])
+        actor = self.scheduler.here
+        try:
+            self.running.append((actor, worker))
+            worker.process(uuid.UUID(errand[0]), errand[1])
+        finally:
+            self.running.remove((actor, worker))
 
     def recover(self) -> None:
         """A turn of the recovery sweep."""
@@ -104,6 +112,12 @@ class World:
         for each in sorted(due):
             errand = (str(each.operation_id), each.attempt, each.correlation_id)
             self.dispatch([errand], queue_of(each.kind))
+
+    def beat(self, worker: Worker) -> None:
+        """A heartbeat of this worker: whatever it has in hand it keeps in hand."""
+        worker.leases.renew()
+        tasks = [actor for actor, whose in self.running if whose is worker]
+        self.network.witness.renewed(tasks, self.clock.now())
 
     def verify(self, worker: Worker) -> None:
         """A look for what is in doubt."""
