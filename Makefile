@@ -27,6 +27,9 @@ test-kafka: $(VENV)/.checks ## integration and end-to-end tests on a real Apache
 simulate: $(VENV)/.local ## seeds of chaos against what must always hold (SEEDS=10000, or SEED=17 step by step)
 	@exec $(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000)) $(ARGS)
 
+mutants: $(VENV)/.local ## take each guard away in turn, and show which seed notices (ARGS='--only lock --seeds 2000')
+	@exec $(BIN)/python -m tests.simulation.mutants $(ARGS)
+
 bench: $(VENV)/.bench ## measure the whole stack under rising load (bench.json and a picture in STATE_DIR)
 	@STOP_WITH_PID=$$PPID exec $(BIN)/python -m tests.load.bench $(ARGS)
 

@@ -41,7 +41,7 @@ def main(seeds: int, first: int, seed: int | None, workers: int, server_url: str
     """Simulate seeds; exits with 1 when something did not hold, and says how to see it again."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with _server(server_url) as url:
+        with server(server_url) as url:
             make_template(url)
             if seed is not None:
                 failed = _replay(url, seed)
@@ -58,7 +58,8 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 @contextmanager
-def _server(server_url: str | None) -> Iterator[str]:
+def server(server_url: str | None) -> Iterator[str]:
+    """The URL of the given server, or of one that lasts as long as the block."""
     if server_url:
         yield server_url
         return

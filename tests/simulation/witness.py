@@ -1,6 +1,7 @@
 """What only somebody beside the gateway can see: who asks it, holding what, and by what right."""
 
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,73 +9,89 @@ from typing import Any, Final
 
 import psycopg
 
+from payment_worker.leases import Leases
+from shared.database import Sessions
 from tests.simulation.clock import Clock
 from tests.simulation.schedule import Actor, Scheduler
 
 HELD, TWO_HOLDERS, PAUSED = "held", "two holders", "paused"
 LEASE: Final = timedelta(seconds=15)
-# The operation of a key; the newest claim on it is in the history.
-_RIGHT: Final = """
-    SELECT operation.kind, claimed.at, pause.since
-    FROM operation
-    JOIN LATERAL (
-        SELECT max(at) AS at FROM timeline_entry
-        WHERE operation_id = operation.id AND event ~ ' sent( again)?$'
-    ) claimed ON true
-    LEFT JOIN pause ON pause.kind = operation.kind
-    WHERE operation.id = %s
+# The newest claim on an operation is in the history, too, unless it only asks how something stands.
+_CLAIMED: Final = """
+    SELECT attempt, lease_until,
+        (SELECT max(at) FROM timeline_entry WHERE operation_id = operation.id AND event ~ ' sent( again)?$'),
+        (SELECT since FROM pause WHERE pause.kind = operation.kind)
+    FROM operation WHERE id = %s
 """
 
 
 @dataclass
-class Holder:
-    """Somebody who carries out an operation, and how long that is its right."""
+class Right:
+    """Somebody carries out an operation, and until when it has the right to."""
 
     actor: Actor
-    key: str
+    operation_id: uuid.UUID
     until: datetime
 
 
 class Witness:
-    """Watches the calls of one seed."""
+    """Watches the calls of one seed, and by what right they are made."""
 
     def __init__(self, database: psycopg.Connection[Any], clock: Clock, scheduler: Scheduler) -> None:
         """Nothing was seen yet."""
         self._database, self._clock, self._scheduler = database, clock, scheduler
-        self._holders: list[Holder] = []
+        self._rights: list[Right] = []
         self.seen: list[tuple[str, str]] = []
 
-    @contextmanager
-    def watching(self, what: str, key: str | None) -> Iterator[None]:
-        """Watch one call; a key says that something is to be done."""
+    def called(self, what: str) -> None:
+        """Somebody asks the gateway."""
         actor = self._scheduler.here
         if actor and actor.backends:
             self.seen.append((HELD, f"{actor.name}: {what}"))
-        holder = self._right_of(actor, key, what) if actor and key else None
+
+    @contextmanager
+    def claimed(self, operation_id: uuid.UUID, attempt: int) -> Iterator[None]:
+        """Somebody has just claimed an operation, and carries it out within the block."""
+        row = self._database.execute(_CLAIMED, (operation_id,)).fetchone()
+        actor = self._scheduler.here
+        if actor is None or row is None or row[0] != attempt or row[1] is None:
+            yield  # overtaken already: it has no right any more
+            return
+        _, until, sent_at, paused_since = row
+        for other in self._rights:
+            if other.operation_id == operation_id and other.until > until - LEASE and not other.actor.dead:
+                self.seen.append((TWO_HOLDERS, f"{actor.name} and {other.actor.name}: {operation_id}"))
+        if paused_since and sent_at and paused_since < sent_at:
+            self.seen.append((PAUSED, f"{actor.name}: {operation_id}, paused since {paused_since}"))
+        right = Right(actor, operation_id, until)
+        self._rights.append(right)
         try:
             yield
         finally:
-            if holder:
-                self._holders.remove(holder)
+            self._rights.remove(right)
 
-    def _right_of(self, actor: Actor, key: str, what: str) -> Holder | None:
-        row = self._database.execute(_RIGHT, (key.partition(":")[0],)).fetchone()
-        if row is None or row[1] is None:
-            return None
-        _, claimed_at, paused_since = row
-        if paused_since and paused_since < claimed_at:
-            self.seen.append((PAUSED, f"{actor.name}: {what}, paused since {paused_since}"))
+    def renewed(self, actors: Collection[Actor | None]) -> None:
+        """The leases of these were pushed out; whoever was overtaken has none any more.
+
+        One that had lapsed may have been seen so by whoever claims next: it gives no right again.
+        """
         now = self._clock.now()
-        for other in self._holders:
-            if other.key == key and other.until > now and not other.actor.dead:
-                self.seen.append((TWO_HOLDERS, f"{actor.name} and {other.actor.name}: {what}"))
-        holder = Holder(actor, key, claimed_at + LEASE)
-        self._holders.append(holder)
-        return holder
+        newest = {right.operation_id: right for right in self._rights}
+        for right in newest.values():
+            if right.actor in actors and right.until > now:
+                right.until = now + LEASE
 
-    def renewed(self, actors: Sequence[Actor | None], at: datetime) -> None:
-        """The leases of these were pushed out; whoever was overtaken has none any more."""
-        for holder in self._holders:
-            newest = [each for each in self._holders if each.key == holder.key][-1]
-            if holder.actor in actors and holder is newest:
-                holder.until = at + LEASE
+
+class WatchedLeases(Leases):
+    """The real ones; the witness hears of each claim."""
+
+    def __init__(self, sessions: Sessions, lease_s: float, witness: Witness) -> None:
+        """Nothing runs yet."""
+        super().__init__(sessions, lease_s)
+        self._witness = witness
+
+    @contextmanager
+    def held(self, operation_id: uuid.UUID, attempt: int) -> Iterator[None]:
+        """As the real one."""
+        with self._witness.claimed(operation_id, attempt), super().held(operation_id, attempt):
+            yield

@@ -21,7 +21,6 @@ from payment_worker.budget import Budget
 from payment_worker.commands import CommandConsumer, Desk
 from payment_worker.consumer import RequestConsumer
 from payment_worker.gate import Gate
-from payment_worker.leases import Leases
 from payment_worker.processing import Worker
 from payment_worker.queues import Errand, queue_of
 from payment_worker.relay import Relay
@@ -34,7 +33,7 @@ from tests.simulation.broker import Broker, SimulatedConsumer, SimulatedDeliveri
 from tests.simulation.harness import Harness
 from tests.simulation.network import LATE_MAX_S, Network, Weather
 from tests.simulation.schedule import Actor, Crash
-from tests.simulation.witness import Witness
+from tests.simulation.witness import WatchedLeases, Witness
 
 LEASE_S: Final = 15.0
 RECOVERY_AFTER_S: Final = 5.0
@@ -66,8 +65,8 @@ class World:
         self.simulator = Simulator(None)
         self.simulator.webhooks.set_endpoint(Endpoint(url="https://api.invalid", secret=WEBHOOK_SECRET))
         self.weather = Weather(self.chance)
-        witness = Witness(harness.database, self.clock, self.scheduler)
-        self.network = Network(self.simulator, self.scheduler, self.weather, witness)
+        self.witness = Witness(harness.database, self.clock, self.scheduler)
+        self.network = Network(self.simulator, self.scheduler, self.weather, self.witness)
         harness.use(self.network)
         self.broker, self.troubles, self.queue = Broker(), Troubles(self.chance), Queue()
         self.settings = Settings(stripe_api_url="https://stripe.invalid")
@@ -88,7 +87,7 @@ class World:
             sessions=sessions,
             gateway=self.harness.gateway,
             gate=gate,
-            leases=Leases(sessions, LEASE_S),
+            leases=WatchedLeases(sessions, LEASE_S, self.witness),
             lease_s=LEASE_S,
             announce_change=lambda _: None,
         )
@@ -117,7 +116,7 @@ class World:
         """A heartbeat of this worker: whatever it has in hand it keeps in hand."""
         worker.leases.renew()
         tasks = [actor for actor, whose in self.running if whose is worker]
-        self.network.witness.renewed(tasks, self.clock.now())
+        self.witness.renewed(tasks)
 
     def verify(self, worker: Worker) -> None:
         """A look for what is in doubt."""

@@ -1,0 +1,104 @@
+"""Take one guard away at a time, and simulate until a seed notices: python -m tests.simulation.mutants."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tests.simulation.guards import GUARDS, ROOT, Guard, guard_named, remove
+
+ONE: Final = "--without"  # how this program calls itself for one guard
+
+console = Console(width=110, highlight=False)
+
+
+@click.command()
+@click.option("--seeds", default=600, show_default=True, help="at most so many for each guard")
+@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="guards at a time")
+@click.option("--only", help="only guards whose names have this in them")
+@click.option("--server-url", help="a PostgreSQL to use, where databases may be made")
+@click.option(ONE, "without", hidden=True)
+def main(seeds: int, workers: int, only: str | None, server_url: str | None, without: str | None) -> None:
+    """Show for each guard which seed notices that it is missing; exits with 1 when none does."""
+    if without:
+        _simulate(guard_named(without), seeds, str(server_url))
+        return
+    from tests.simulation.__main__ import server
+    from tests.simulation.harness import make_template
+
+    guards = [each for each in GUARDS if not only or only in each.name]
+    with server(server_url) as url:
+        make_template(url)
+        found = _all(guards, seeds, workers, url)
+    unnoticed = _show(found, seeds)
+    sys.exit(1 if unnoticed else 0)
+
+
+def _simulate(guard: Guard, seeds: int, server_url: str) -> None:
+    """Simulate without the guard until a seed notices; print what became of it as one line of JSON."""
+    remove(guard)
+    import psycopg
+
+    from tests.simulation.harness import drop_database, harness, make_database
+    from tests.simulation.seed import run_seed
+
+    name = f"mutant_{os.getpid()}"
+    try:
+        url = make_database(server_url, name)
+        with psycopg.connect(url, autocommit=True) as database:
+            for statement in guard.statements:
+                database.execute(statement)
+        with harness(url) as made:
+            for seed in range(seeds):
+                if run := run_seed(made, seed).broken:
+                    print(json.dumps({"seed": seed, "broken": run[:3]}))
+                    return
+        print(json.dumps({"seed": None}))
+    finally:
+        drop_database(server_url, name)
+
+
+def _all(guards: list[Guard], seeds: int, workers: int, url: str) -> list[tuple[Guard, dict[str, Any]]]:
+    began = time.monotonic()
+
+    def one(guard: Guard) -> tuple[Guard, dict[str, Any]]:
+        argv = [sys.executable, "-m", "tests.simulation.mutants", "--seeds", str(seeds), ONE, guard.name]
+        ended = subprocess.run(
+            [*argv, "--server-url", url], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if ended.returncode:
+            raise click.ClickException(f"{guard.name}: {ended.stderr}")
+        said: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+        noticed = "NOT NOTICED" if said["seed"] is None else f"seed {said['seed']}: {said['broken'][0][0]}"
+        console.print(f"{time.monotonic() - began:6.0f} s  {guard.name}: {noticed}", markup=False)
+        return guard, said
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, guards))
+
+
+def _show(found: list[tuple[Guard, dict[str, Any]]], seeds: int) -> int:
+    table = Table(title="Each guard taken away in turn")
+    for head in ("guard", "seeds until noticed", "what no longer held"):
+        table.add_column(head, justify="right" if head.startswith("seeds") else "left")
+    unnoticed = 0
+    for guard, said in found:
+        if said["seed"] is None:
+            unnoticed += 1
+            table.add_row(guard.name, f"> {seeds}", "[bold red]nothing noticed it[/bold red]")
+        else:
+            table.add_row(guard.name, str(said["seed"] + 1), said["broken"][0][0])
+    console.print(table)
+    console.print(f"{len(found)} guards, {unnoticed} not noticed")
+    return unnoticed
+
+
+if __name__ == "__main__":
+    main()
