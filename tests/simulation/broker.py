@@ -94,6 +94,7 @@ class Troubles:
     not_taken: float = 0.0
     twice: float = 0.0
     lost_commit: float = 0.0
+    away: float = 0.0  # Redis
 
     def draw(self, share: float) -> bool:
         """Whether it happens now."""

@@ -26,7 +26,8 @@ TROUBLES: Final = (
     TIMEOUT_AMID,
     LIST_LAGS,
 )
-STEPS: Final = (20, 50)  # between two looks
+STEPS: Final = (12, 36)  # between two looks
+IDLE_MAX: Final = 6  # steps in a row in which the database was not asked
 TRIES: Final = 20  # to find something that can happen now
 PAUSES_S: Final = (0.05, 1.0, 6.0, 20.0, 70.0, 700.0, DAY_S)
 Act = Callable[[], None]
@@ -46,12 +47,12 @@ class Chaos:
         world.weather.shares = dict.fromkeys(some, chance.choice((0.1, 0.3)))
         for name in ("lost_report", "not_taken", "twice", "lost_commit"):
             setattr(world.troubles, name, chance.choice((0.0, 0.0, 0.15)))
-        world.queue.away = chance.choice((0.0, 0.0, 0.2))
-        self._asks = chance.randint(3, 10)
+        world.troubles.away = chance.choice((0.0, 0.0, 0.2))
+        self._asks = 0
         self._acts = self._chosen_acts()
         self.counts: dict[str, int] = {}
-        self._last: dict[str, int] = {}
-        self._days = self._webhooks = self._relayed = 0
+        self._last: dict[str, tuple[int, int]] = {}
+        self._days = self._webhooks = self._relayed = self._idle = 0
 
     @property
     def _may_doubt(self) -> bool:
@@ -62,7 +63,7 @@ class Chaos:
     def _chosen_acts(self) -> list[tuple[float, str, Act]]:
         """What may happen in this seed, with how likely it is."""
         usual: list[tuple[float, str, Act]] = [
-            (5, "client", self._client),
+            (3, "client", self._client),
             (6, "task", self._task),
             (2, "sweep", self._sweep),
             (1, "look", self._look),
@@ -76,7 +77,7 @@ class Chaos:
             (1, "customer", self._customer),
         ]
         rare: list[tuple[float, str, Act]] = [
-            (1, "message", self._message),
+            (1.5, "message", self._message),
             (2, "heartbeat", self._heartbeat),
             (1, "dashboard", self._dashboard),
             (0.5, "bank", self._bank),
@@ -90,9 +91,15 @@ class Chaos:
         return usual + [each for each in rare if self._chance.random() < 0.5]
 
     def some_steps(self) -> None:
-        """Let some of it happen."""
+        """Let some of it happen; less, when nobody wants anything any more."""
+        self._asks += self._chance.randint(1, 5)
+        self._idle = 0
         for _ in range(self._chance.randint(*STEPS)):
+            statements = self._world.scheduler.statements
             self.step()
+            self._idle = 0 if self._world.scheduler.statements > statements else self._idle + 1
+            if self._idle > IDLE_MAX and not self._world.scheduler.actors:
+                return
 
     def step(self) -> None:
         """One choice."""
@@ -143,10 +150,11 @@ class Chaos:
         if self._is_new("sweep"):
             self._begin("sweep", self._world.recover)
 
-    def _is_new(self, name: str) -> bool:
-        """Whether any time has passed since this was last done: without, nothing new is due."""
-        is_new = self._last.get(name) != self._world.clock.us
-        self._last[name] = self._world.clock.us
+    def _is_new(self, name: str, count: int = 0) -> bool:
+        """Whether any time has passed since this was last done, or more has come: else nothing new is due."""
+        now = (self._world.clock.us, count)
+        is_new = self._last.get(name) != now
+        self._last[name] = now
         return is_new
 
     def _look(self) -> None:
@@ -161,7 +169,7 @@ class Chaos:
 
     def _inbox(self) -> None:
         worker = self._worker()
-        if self._webhooks:
+        if self._webhooks and self._is_new("inbox", self._webhooks):
             self._begin("inbox", lambda: self._world.drain_inbox(worker))
 
     def _heartbeat(self) -> None:

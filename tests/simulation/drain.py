@@ -30,20 +30,40 @@ def drain(world: World) -> bool:
     return any(not _round(world) for _ in range(ROUNDS_MAX))
 
 
-def calm(world: World) -> None:
-    """Nothing goes wrong any more; whoever is in the middle of something finishes it."""
+def calm_down(world: World) -> None:
+    """Nothing goes wrong from now on; whoever is in the middle of something finishes it."""
     scheduler = world.scheduler
     scheduler.crash_share = scheduler.switch_share = 0.0
     world.weather.shares = {}
-    world.queue.away = 0.0
-    for name in ("lost_report", "not_taken", "twice", "lost_commit"):
+    for name in ("lost_report", "not_taken", "twice", "lost_commit", "away"):
         setattr(world.troubles, name, 0.0)
     while scheduler.actors:
         world.turn(scheduler.holder() or scheduler.actors[0])
     scheduler.note("--- calm ---")
+
+
+def calm(world: World) -> None:
+    """Nothing goes wrong any more, and nothing is halted or on its way."""
+    calm_down(world)
     while world.network.late:
         world.network.arrive(0)
     world.whole("resume", lambda: resume(world.harness.sessions, list(OperationKind)))
+
+
+def spell(world: World) -> None:
+    """A while in which nothing goes wrong, so that what comes after finds payments at all stages."""
+    scheduler, weather, troubles = world.scheduler, world.weather, world.troubles
+    before = scheduler.crash_share, scheduler.switch_share, weather.shares, vars(troubles).copy()
+    calm_down(world)
+    for _ in range(2):
+        world.whole("relay", world.carry)
+        _deliver(world)
+        while world.queue.errands:
+            errand = world.queue.errands.pop(0)
+            world.whole("task", partial(world.work_off, world.workers[0], errand))
+    scheduler.note("--- the spell ends ---")
+    scheduler.crash_share, scheduler.switch_share, weather.shares = before[:3]
+    vars(troubles).update(before[3])
 
 
 def _round(world: World) -> bool:

@@ -4,14 +4,15 @@ import hashlib
 from dataclasses import dataclass, field
 
 from tests.simulation.chaos import Chaos
-from tests.simulation.drain import calm, drain
+from tests.simulation.drain import calm, drain, spell
 from tests.simulation.harness import Harness
 from tests.simulation.invariants import EVERYTHING_COMES_TO_REST, NOTHING_BREAKS, broken
 from tests.simulation.shop import Shop
 from tests.simulation.view import take
 from tests.simulation.world import World
 
-LOOKS = 2  # before the last one
+LOOKS = 3  # before the last one
+SPELLS = 0.8  # the share of looks that good weather follows
 
 
 @dataclass
@@ -47,6 +48,8 @@ def _simulate(world: World, shop: Shop, chaos: Chaos) -> list[tuple[str, str]]:
         chaos.some_steps()
         if found := _look(world, shop, at_rest=False):
             return found
+        if world.chance.random() < SPELLS:
+            spell(world)
     calm(world)
     if world.broker.losses:
         shop.send_messages_again()

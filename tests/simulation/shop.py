@@ -20,17 +20,25 @@ from tests.simulation.world import RECOVERY_AFTER_S, World
 
 ORIGIN: Final = Origin(actor="client", correlation_id=None, traceparent=None)
 # The simulator's rules by amount and by card: most are paid, some declined, some wait for the customer.
-AMOUNTS: Final = (10_000, 2_500, 777, 1_013, 5_066)
+AMOUNTS: Final = (10_000, 10_000, 2_500, 2_500, 777, 777, 1_013, 5_066)
 CARDS: Final = (
-    None,
-    None,
-    None,
+    *(None,) * 12,
     "pm_card_threeDSecure2Required",
     "pm_card_pendingRefund",
     "pm_card_refundFail",
     "pm_card_chargeDeclined",
     "pm_card_threeDSecureRequiredChargeDeclined",
 )
+
+
+FEW: Final = 4  # of the latest answers: what happens to one payment shall meet
+# What can be done to a payment that stands like this.
+APT: Final = {
+    "authorized": ("capture", "capture", "cancel"),
+    "succeeded": ("refund",),
+    "partially_refunded": ("refund",),
+    "refunded": ("pay", "refund", "cancel"),
+}
 
 
 @dataclass(frozen=True)
@@ -102,12 +110,10 @@ class Shop:
                 # A mistake of the client's: its key for something else.
                 return replace(again, amount_minor=(again.amount_minor or 100) + 1)
             return again
-        kinds = ["pay"] * 3 + (["capture", "capture", "cancel", "refund", "refund"] if self.answered else [])
-        kind = chance.choice(kinds)
         key = self._new_uuid() if chance.random() < 0.5 else None
+        payment_id, kind = self._apt() if self.answered else (None, "pay")
         if kind == "pay":
             return Ask("pay", order=self._order(), key=key)
-        payment_id = chance.choice(self.answered).payment_id
         parts = (None, None, 100, 300, 700, 9_000)
         return Ask(
             kind,
@@ -116,6 +122,14 @@ class Shop:
             key=key,
             reuse_open=chance.random() < 0.2,
         )
+
+    def _apt(self) -> tuple[uuid.UUID, str]:
+        """A payment, and mostly something that can be done to it as it stands."""
+        payment_id = self._chance.choice(self.answered[-FEW:]).payment_id
+        if self._chance.random() < 0.3:
+            return payment_id, self._chance.choice(("capture", "cancel", "refund", "pay", "pay"))
+        ((status,),) = self._world.query("SELECT status FROM payment WHERE id = %s", payment_id)
+        return payment_id, self._chance.choice(APT.get(status, ("pay", "pay", "cancel")))
 
     def _order(self) -> Order:
         chance = self._chance
@@ -194,10 +208,13 @@ class Shop:
     def send_message(self) -> None:
         """Another service sends a command over Kafka, now and then one that it has sent before."""
         chance = self._chance
-        command = chance.choice(list(Command)) if self.answered else Command.AUTHORIZE_PAYMENT
+        command, payment_id = Command.AUTHORIZE_PAYMENT, None
+        if self.answered and chance.random() < 0.8:
+            payment_id, kind = self._apt()
+            command = Command.AUTHORIZE_PAYMENT if kind == "pay" else Command(f"{kind}-payment")
         value: dict[str, Any] = {"cartId": self._new_uuid(), "amount": 4_200, "currency": "USD"}
         if command is not Command.AUTHORIZE_PAYMENT:
-            value = {"paymentId": str(chance.choice(self.answered).payment_id)}
+            value = {"paymentId": str(payment_id)}
             if command is not Command.CANCEL_PAYMENT and chance.random() < 0.5:
                 value["amount"] = chance.choice([1, 5, 7.5])
         message_id = self._new_uuid()

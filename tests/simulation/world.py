@@ -51,7 +51,6 @@ class Queue:
     """The tasks in Redis."""
 
     errands: list[Errand] = field(default_factory=list)
-    away: float = 0.0  # the share of dispatches that find Redis away
 
 
 class World:
@@ -176,7 +175,7 @@ class World:
     def dispatch(self, errands: list[Errand], _queue: str) -> None:
         """Put operations into Redis. Raises OperationalError while it is away."""
         self.scheduler.point("dispatch to Redis")
-        if self.troubles.draw(self.queue.away):
+        if self.troubles.draw(self.troubles.away):
             self.scheduler.note("Redis is AWAY")
             raise OperationalError("Redis is away")
         self.queue.errands += errands
