@@ -12,11 +12,13 @@ from shared.commands.accounts import NAME as ACCOUNT_NAME
 from shared.commands.accounts import PHONE as ACCOUNT_PHONE
 from shared.commands.cards import TOKEN
 from shared.commands.customers import EMAIL
+from shared.commands.endpoints import SECRET_IS_ABOUT
 from shared.database import Sessions, reading
 from shared.documents import render_json
 from shared.models import Operation, Payment, Table
 from shared.models_accounts import Account
 from shared.models_customers import Customer, SavedCard
+from shared.models_notifications import NotificationEndpoint
 from shared.sealing import Sealer
 
 BATCH = 500  # a short transaction: it holds up no other writer for long
@@ -70,6 +72,13 @@ RESEALED = (
             Value(Account.email_sealed, ACCOUNT_EMAIL, fingerprint=Account.email_fingerprint),
             Value(Account.name_sealed, ACCOUNT_NAME),
             Value(Account.phone_sealed, ACCOUNT_PHONE),
+        ),
+    ),
+    Resealed(
+        NotificationEndpoint,
+        (
+            Value(NotificationEndpoint.sealed_secret, SECRET_IS_ABOUT),
+            Value(NotificationEndpoint.previous_sealed_secret, SECRET_IS_ABOUT),
         ),
     ),
 )
