@@ -6,7 +6,7 @@ from typing import Any
 
 from apispec import APISpec
 
-from payment_api.access import is_open
+from payment_api.access import is_free, is_open
 from payment_api.dialects import NATIVE, Dialect, dialect_of
 from payment_api.errors import ErrorCode
 from payment_api.scopes import needed_scope
@@ -95,7 +95,7 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any], diale
         _complete_command(operation)
     for status, response in described.items():
         response.setdefault("headers", {})["X-Correlation-Id"] = _CORRELATION
-        if "security" in operation:
+        if not is_free(path):
             response["headers"] |= _rate_headers()
         if status in _CHALLENGED:
             response["headers"]["WWW-Authenticate"] = _CHALLENGE
@@ -115,7 +115,9 @@ def _shared_codes(
 ) -> list[ErrorCode]:
     codes = [ErrorCode.VALIDATION_FAILED, ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNAVAILABLE]
     if "security" in operation:
-        codes += [ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED]
+        codes += [ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN]
+    if not is_free(path):
+        codes.append(ErrorCode.RATE_LIMITED)
     if "{" in path or (dialect is not NATIVE and not path.startswith(_USERS)):
         codes.append(ErrorCode.PAYMENT_NOT_FOUND)
     if "requestBody" in operation:
