@@ -12,7 +12,7 @@ CANNOT = 1
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="only count")
-@with_settings("reseal", "DATABASE_URL", "DATA_KEY")
+@with_settings("reseal", "DATABASE_URL", "DATA_KEY", changes=True)
 def reseal(settings: Settings, *, dry_run: bool) -> None:
     """Seal anew what is under DATA_KEY_PREVIOUS, and what earlier releases stored readable.
 

@@ -17,6 +17,7 @@ from tests.tokens import SECRET, bearer
 # Who needs no token: probes, documents, and gateways, which sign.
 PUBLIC = {
     "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/assets/<path:name>", "/webhooks/stripe",
+    "/api/user/register", "/api/user/login",
 }  # fmt: skip
 
 
