@@ -16,7 +16,9 @@ from shared import database
 from shared.database import connect, make_sessions
 from shared.gateways.stripe import StripeGateway
 from shared.migrations import upgrade
+from shared.sealing import Sealer
 from shared.telemetry import configure_logging
+from tests.keys import DATA_KEY
 from tests.simulation.clock import FUNCTIONS, Clock
 from tests.simulation.hooks import watch
 from tests.simulation.network import Network, Wire
@@ -92,7 +94,9 @@ class Harness:
         self.ids = Ids(self.clock)
         self.threads = ThreadPoolExecutor(ACTORS + 4, thread_name_prefix="actor")
         self.scheduler = Scheduler(self.threads, self._blockers)
-        self.engine = connect(database_url, pool_size=ACTORS + 4, application="simulation")
+        self.engine = connect(
+            database_url, pool_size=ACTORS + 4, application="simulation", sealer=Sealer(DATA_KEY)
+        )
         # The connection that was used last has prepared most statements.
         pool: Any = self.engine.pool
         pool._pool.use_lifo = True
