@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from deploy.stripe_simulator import disputes, operations, refund_operations
@@ -28,6 +29,8 @@ TROUBLES: Final = (
 )
 STEPS: Final = (12, 36)  # between two looks
 IDLE_MAX: Final = 6  # steps in a row in which the database was not asked
+HEARTS: Final = 0.6  # the share of seeds whose workers beat on time, except over long pauses
+BEAT_S, BEATS_WITHIN_S = 5.0, 20.0
 TRIES: Final = 20  # to find something that can happen now
 PAUSES_S: Final = (0.05, 1.0, 6.0, 20.0, 70.0, 700.0, DAY_S)
 Act = Callable[[], None]
@@ -49,6 +52,7 @@ class Chaos:
             setattr(world.troubles, name, chance.choice((0.0, 0.0, 0.15)))
         world.troubles.away = chance.choice((0.0, 0.0, 0.2))
         self._asks = 0
+        self._hearts = chance.random() < HEARTS
         self._acts = self._chosen_acts()
         self.counts: dict[str, int] = {}
         self._last: dict[str, tuple[int, int]] = {}
@@ -212,8 +216,16 @@ class Chaos:
         weights = (8, 6, 5, 4, 2, 1, 0.4)
         seconds = self._chance.choices(PAUSES_S, weights)[0]
         self._world.scheduler.note(f"time: {seconds:g} s pass")
-        self._world.advance(seconds)
         self._days += seconds >= DAY_S
+        if not self._hearts or seconds > BEATS_WITHIN_S:
+            self._world.advance(seconds)
+            return
+        while seconds > 0:
+            self._world.advance(min(seconds, BEAT_S))
+            seconds -= BEAT_S
+            for worker in self._world.workers:
+                if worker.leases._running and not self._world.scheduler.waiting:
+                    self._begin("heartbeat", partial(self._world.beat, worker))
 
     def _late(self) -> None:
         if late := self._world.network.late:
@@ -296,7 +308,17 @@ class Chaos:
     def _pause(self) -> None:
         kinds = [self._chance.choice(list(OperationKind))]
         sessions = self._world.harness.sessions
+        witness = self._world.witness
+
+        def halt() -> None:
+            pause(sessions, kinds, "operator")
+            witness.halted(kinds)
+
+        def go_on() -> None:
+            witness.halts.clear()
+            resume(sessions, list(OperationKind))
+
         if self._chance.random() < 0.5:
-            self._begin("pause", lambda: pause(sessions, kinds, "operator"))
+            self._begin("pause", halt)
         else:
-            self._begin("resume", lambda: resume(sessions, list(OperationKind)))
+            self._begin("resume", go_on)

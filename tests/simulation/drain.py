@@ -47,6 +47,7 @@ def calm(world: World) -> None:
     calm_down(world)
     while world.network.late:
         world.network.arrive(0)
+    world.witness.halts.clear()
     world.whole("resume", lambda: resume(world.harness.sessions, list(OperationKind)))
 
 

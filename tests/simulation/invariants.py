@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from tests.simulation.view import Row, View
-from tests.simulation.witness import HELD, PAUSED, TWO_HOLDERS
+from tests.simulation.witness import HELD, LEASE_LOST, PAUSED, REPEATED, TWO_HOLDERS
 
 Invariant = Callable[[View], Iterator[str]]
 
@@ -189,6 +189,16 @@ def one_holder_at_a_time(view: View) -> Iterator[str]:
     yield from _seen(view, TWO_HOLDERS)
 
 
+def a_holder_keeps_its_lease(view: View) -> Iterator[str]:
+    """Whoever comes late does not take the lease of the one who carries the operation out now."""
+    yield from _seen(view, LEASE_LOST)
+
+
+def a_message_starts_one_attempt(view: View) -> Iterator[str]:
+    """A message that comes again, or late, starts no other attempt than the one that it was sent for."""
+    yield from _seen(view, REPEATED)
+
+
 def nothing_paused_is_sent(view: View) -> Iterator[str]:
     """What an operator has halted is not sent."""
     yield from _seen(view, PAUSED)
@@ -355,6 +365,8 @@ ALWAYS: Final[tuple[Invariant, ...]] = (
     dead_holds_no_money,
     no_connection_held,
     one_holder_at_a_time,
+    a_holder_keeps_its_lease,
+    a_message_starts_one_attempt,
     nothing_paused_is_sent,
     each_command_takes_effect_once,
     money_is_whole,

@@ -11,17 +11,25 @@ import psycopg
 
 from payment_worker.leases import Leases
 from shared.database import Sessions
+from shared.payments import OperationKind
 from tests.simulation.clock import Clock
 from tests.simulation.schedule import Actor, Scheduler
 
 HELD, TWO_HOLDERS, PAUSED = "held", "two holders", "paused"
+REPEATED, LEASE_LOST = "repeated", "lease lost"
 LEASE: Final = timedelta(seconds=15)
 # The newest claim on an operation is in the history, too, unless it only asks how something stands.
 _CLAIMED: Final = """
     SELECT attempt, lease_until,
         (SELECT max(at) FROM timeline_entry WHERE operation_id = operation.id AND event ~ ' sent( again)?$'),
-        (SELECT since FROM pause WHERE pause.kind = operation.kind)
+        (SELECT kind FROM pause WHERE pause.kind = operation.kind)
     FROM operation WHERE id = %s
+"""
+
+
+_LOST: Final = """
+    SELECT id FROM operation
+    WHERE id = %s AND lease_until IS NULL AND finished_at IS NULL AND state = 'in_flight'
 """
 
 
@@ -42,6 +50,14 @@ class Witness:
         self._database, self._clock, self._scheduler = database, clock, scheduler
         self._rights: list[Right] = []
         self.seen: list[tuple[str, str]] = []
+        self.halts: dict[OperationKind, datetime] = {}
+        self.expected: dict[Actor | None, int] = {}  # the attempts that a task's message knows of
+
+    def halted(self, kinds: Collection[OperationKind]) -> None:
+        """An operator was told that these kinds are halted: from this moment on nothing of them begins."""
+        row = self._database.execute("SELECT clock_timestamp()").fetchone()
+        for kind in kinds:
+            self.halts.setdefault(kind, row[0] if row else self._clock.now())
 
     def called(self, what: str) -> None:
         """Somebody asks the gateway."""
@@ -54,10 +70,13 @@ class Witness:
         """Somebody has just claimed an operation, and carries it out within the block."""
         row = self._database.execute(_CLAIMED, (operation_id,)).fetchone()
         actor = self._scheduler.here
+        if self.expected.get(actor, attempt - 1) != attempt - 1:
+            self.seen.append((REPEATED, f"attempt {attempt} of {operation_id}"))
         if actor is None or row is None or row[0] != attempt or row[1] is None:
             yield  # overtaken already: it has no right any more
             return
-        _, until, sent_at, paused_since = row
+        _, until, sent_at, halted = row
+        paused_since = self.halts.get(OperationKind(halted)) if halted else None
         for other in self._rights:
             if other.operation_id == operation_id and other.until > until - LEASE and not other.actor.dead:
                 self.seen.append((TWO_HOLDERS, f"{actor.name} and {other.actor.name}: {operation_id}"))
@@ -69,6 +88,18 @@ class Witness:
             yield
         finally:
             self._rights.remove(right)
+            self._look_at_others(operation_id)
+
+    def _look_at_others(self, operation_id: uuid.UUID) -> None:
+        """Whoever has the right to an operation that is still open has its lease, too."""
+        now = self._clock.now()
+        if any(
+            other.operation_id == operation_id and other.until > now and not other.actor.dead
+            for other in self._rights
+        ):
+            lost = self._database.execute(_LOST, (operation_id,)).fetchone()
+            if lost:
+                self.seen.append((LEASE_LOST, str(operation_id)))
 
     def renewed(self, actors: Collection[Actor | None]) -> None:
         """The leases of these were pushed out; whoever was overtaken has none any more.

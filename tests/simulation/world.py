@@ -98,6 +98,7 @@ class World:
         actor = self.scheduler.here
         try:
             self.running.append((actor, worker))
+            self.witness.expected[actor] = errand[1]
             worker.process(uuid.UUID(errand[0]), errand[1])
         finally:
             self.running.remove((actor, worker))
