@@ -11,7 +11,7 @@ from tests.simulation.harness import make_template
 from tests.simulation.processes import simulating
 from tests.simulation.seed import Run
 
-SEEDS: Final = 500
+SEEDS: Final = 250
 WORKERS: Final = 2
 
 
