@@ -112,6 +112,8 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     celery_worker.start()
     in_flight.finish()
     courier.finish()
+    if worker.evidence:
+        worker.evidence.flush()
     leases.stop()
     engine.dispose()
     return int(celery_worker.exitcode or 0)
