@@ -74,6 +74,7 @@ def fuzzed(servers: Servers, session_database_url: str, session_redis_url: str) 
         "STRIPE_API_URL": servers.stripe_api_url,
         "STRIPE_SECRET_KEY": "sk_test_" + "f" * 24,
         "STRIPE_WEBHOOK_SECRET": "whsec_" + "f" * 24,
+        "JWT_SECRET": "f" * 32,
         "WAIT_SLOTS": 0,
     }
     settings = api_settings(session_database_url, session_redis_url, **given)

@@ -10,10 +10,12 @@ import pytest
 from shared.documents import parse_json, render_json
 from shared.events import check, rfc3339
 from shared.payments import Announcement, Notice
+from shared.sealing import Sealer
 from shared.settings import Settings
 from tests.api import Api, assert_refused
 from tests.door import Door
 from tests.factories import new_uuid, payment_body
+from tests.keys import DATA_KEY
 from tests.order_service import OrderServiceStub
 from tests.shop import Shop
 from tests.tokens import bearer
@@ -301,7 +303,7 @@ def test_a_subscription_is_paid_with_the_users_saved_card(
     (payment,) = door.payments()
     assert payment["status"] == "succeeded"
     (row,) = door.shop.api.stored.rows("payment")
-    assert row["payment_method_id"] == cards[user]
+    assert Sealer(DATA_KEY).open(row["payment_method_sealed"], "payment.payment_method") == cards[user]
     assert row["gateway_customer"].startswith("cus_")
     (answer,) = door.rejections(1)
     assert answer.value["errorMessage"].startswith("paymentMethodId")

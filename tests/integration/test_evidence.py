@@ -8,15 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from payment_worker import evidence
-from payment_worker.cli import main
 from payment_worker.evidence import EvidenceWriter, make_evidence
 from shared.evidence import EvidenceStore, NoEvidence, reference_of
 from shared.sealing import CannotOpen, Sealer
 from shared.settings import Settings
 from tests.keys import DATA_KEY
+from tests.operating import run
 from tests.worker import Bench, make_bench
 
 NEW_KEY = "another key, with which the tests replace the first one"
@@ -61,8 +60,8 @@ def test_each_attempt_leaves_evidence_that_the_timeline_names(bench: Bench, fold
     for path in folder.rglob("*.sealed"):
         assert payment.gateway_ref is not None
         assert payment.gateway_ref.encode() not in path.read_bytes()
-    shown = CliRunner().invoke(main, ["evidence", str(payment.id)])
-    assert shown.exit_code == 0, shown.output
+    shown = run("evidence", str(payment.id))
+    assert shown.returncode == 0, shown.stdout + shown.stderr
     first, second = (json.loads(line) for line in shown.stdout.splitlines())
     assert (first["evidence"], first["outcome"], first["exchanges"][0]["status"]) == (
         references[0], "Unknown", None,
@@ -81,9 +80,9 @@ def test_no_charge_fails_with_its_evidence(bench: Bench, folder: Path) -> None:
     flushed(bench)
     payment = bench.payment(operation_id)
     assert payment.status == "succeeded"
-    shown = CliRunner().invoke(main, ["evidence", str(payment.id)])
+    shown = run("evidence", str(payment.id))
     assert shown.stdout == ""
-    assert "not there" in shown.output
+    assert "not there" in shown.stdout + shown.stderr
 
 
 def test_what_cannot_wait_is_dropped(folder: Path) -> None:

@@ -130,6 +130,21 @@ def catalog(database_url: str) -> set[tuple[str, ...]]:
     return {row for row in rows if row[0] != "alembic_version"}
 
 
+# What is sealed is nowhere else: taken back, its revision leaves it where it is, and plain columns may be empty.
+LEFT_BEHIND: Final = {
+    *(("payment", "payment_method_sealed"), ("operation", "request_sealed")),
+    *(("customer", name) for name in ("email_fingerprint", "email_sealed", "name_sealed")),
+    *(("saved_card", name) for name in ("token_fingerprint", "token_sealed", "cardholder_name_sealed")),
+    *(("customer", "email"), ("customer", "customer_email_not_null")),
+    *(("saved_card", "token"), ("saved_card", "saved_card_token_not_null")),
+}
+
+
+def taken_back(rows: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """Leave out what a later revision leaves behind when it is taken back."""
+    return {row for row in rows if (row[0], row[2]) not in LEFT_BEHIND}
+
+
 def counts(database_url: str, names: set[str]) -> dict[str, int]:
     """Return the number of rows of each of these tables."""
     query = sql.SQL("SELECT count(*) FROM {}")
@@ -202,7 +217,7 @@ def test_revision_goes_down_and_up_again_on_data(filled: Stored, script: Script)
     assert (survivors == set()) == (below == "base")
     assert counts(url, survivors) == {name: kept[name] for name in survivors}
     migrations.upgrade(url, script.revision)
-    assert catalog(url) == before
+    assert taken_back(catalog(url)) == taken_back(before)
     migrations.upgrade(url)
     assert revision_of(url) == HEAD
 
@@ -271,7 +286,7 @@ def test_an_interrupted_migration_can_be_run_again(filled: Stored, script: Scrip
             with pytest.raises(OperationalError, match="lock timeout"):
                 migrations.upgrade(url, script.revision)
     migrations.upgrade(url, script.revision)
-    assert catalog(url) == wanted
+    assert taken_back(catalog(url)) == taken_back(wanted)
 
 
 def test_two_that_migrate_at_once_both_succeed(filled: Stored) -> None:

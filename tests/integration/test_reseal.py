@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from payment_worker.cli import main
 from payment_worker.reseal import reseal
 from shared.sealing import CannotOpen, Sealer
 from shared.settings import Settings
@@ -16,6 +14,7 @@ from tests.api import Api, Stored
 from tests.delivery import KEY, Delivery
 from tests.integration.conftest import NewApi
 from tests.keys import DATA_KEY
+from tests.operating import run
 from tests.tokens import SECRET
 from tests.worker import Bench, make_bench
 
@@ -152,13 +151,13 @@ def test_the_key_before_is_needed_for_nothing_after_a_reseal(
     with pytest.raises(CannotOpen):
         reseal(bench.sessions, Sealer(NEW_KEY), lambda *_: None)
     monkeypatch.setenv("DATA_KEY", NEW_KEY)
-    refused = CliRunner().invoke(main, ["reseal"])
-    assert (refused.exit_code, "DATA_KEY_PREVIOUS" in refused.stderr) == (1, True)
+    refused = run("reseal")
+    assert (refused.returncode, "DATA_KEY_PREVIOUS" in refused.stderr) == (1, True)
     monkeypatch.setenv("DATA_KEY_PREVIOUS", DATA_KEY)
     for arguments, count in ((["--dry-run"], 5), ([], 5), ([], 0)):
-        done = CliRunner().invoke(main, ["reseal", *arguments])
-        assert (done.exit_code, done.stdout.splitlines()[-1].partition(" ")[0]) == (0, str(count)), (
-            done.output
+        done = run("reseal", *arguments)
+        assert (done.returncode, done.stdout.splitlines()[-1].partition(" ")[0]) == (0, str(count)), (
+            done.stderr
         )
     after = Settings(**{**vars(settings), "data_key": NEW_KEY, "data_key_previous": ""})
     with make_bench(after) as changed:
@@ -170,6 +169,6 @@ def test_operators_commands_need_no_key(bench: Bench, monkeypatch: pytest.Monkey
     operation_id = bench.order(payment_method_id=CARD)
     bench.attempt(operation_id)
     monkeypatch.delenv("DATA_KEY")
-    shown = CliRunner().invoke(main, ["show", str(bench.payment(operation_id).id)])
-    assert shown.exit_code == 0, shown.output
-    assert "pm_" not in shown.output
+    shown = run("show", str(bench.payment(operation_id).id))
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "pm_" not in shown.stdout + shown.stderr
