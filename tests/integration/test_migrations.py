@@ -130,7 +130,7 @@ def catalog(database_url: str) -> set[tuple[str, ...]]:
     return {row for row in rows if row[0] != "alembic_version"}
 
 
-# What is sealed is nowhere else: taken back, its revision leaves it where it is, and plain columns may be empty.
+# What is sealed is nowhere else: taken back, its revision leaves it there, and plain columns may be empty.
 LEFT_BEHIND: Final = {
     *(("payment", "payment_method_sealed"), ("operation", "request_sealed")),
     *(("customer", name) for name in ("email_fingerprint", "email_sealed", "name_sealed")),
