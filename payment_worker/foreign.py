@@ -44,7 +44,8 @@ def adopt_refunds(worker: Worker, primary_id: uuid.UUID, charge_ref: str, actor:
         known = _refunds(session, payment)
         writes = Writes()
         lost = _lost(session, seen)
-        for each in seen:
+        # What has failed makes room for what succeeded, and ours for those that are new here.
+        for each in sorted(seen, key=lambda each: (_known(known, each) is None, not _has_failed(each))):
             operation = _known(known, each)
             if operation is None:
                 _add(writes, payment, primary, each, charge_ref, at, actor, lost.pop(each.operation_id, None))
@@ -62,6 +63,10 @@ def adopt_refunds(worker: Worker, primary_id: uuid.UUID, charge_ref: str, actor:
         writes.send(session.connection())
 
     look_and_record(worker, primary_id, lambda: worker.gateway.refunds_of(charge_ref), record)
+
+
+def _has_failed(seen: SeenRefund) -> bool:
+    return isinstance(seen.outcome, Failed)
 
 
 def is_told(operation: Operation, outcome: object) -> bool:

@@ -3,7 +3,7 @@
 import random
 from datetime import datetime, timedelta
 
-from payment_worker import settling
+from payment_worker import refunding, settling
 from payment_worker.followups import ask_to_cancel
 from payment_worker.marking import named, note
 from payment_worker.settling import ALONE, Beside
@@ -57,6 +57,10 @@ def record(
         return
     operation.lease_until = None
     match outcome:
+        case Refunded() if refunding.is_too_much(payment, operation):
+            log.warning("refunded beyond what was captured, as far as is known: it is asked for again")
+            waiting = Waiting(gateway_ref=outcome.gateway_ref, next_action=None)
+            _wait(writes, payment, cause, waiting, abandon_after, beside)
         case Succeeded() | Authorized() | Cancelled() | Refunded() | Failed():
             settling.settle(writes, payment, cause, outcome, beside)
         case Waiting():

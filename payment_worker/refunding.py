@@ -5,7 +5,7 @@ from shared import lifecycle
 from shared.commands.refund import left_minor
 from shared.gateways import Failed, Outcome, Refunded
 from shared.lifecycle import Cause
-from shared.models import Payment
+from shared.models import Operation, Payment
 from shared.payments import DEAD, Announcement, OperationState, Status
 from shared.rows import Writes
 
@@ -31,6 +31,16 @@ def settle_refund(writes: Writes, payment: Payment, cause: Cause, outcome: Outco
         told = named(cause, "refund failed", reason=outcome.reason)
         lifecycle.note(writes, payment, told, Announcement.REFUND_FAILED)
         _flag_what_must_go_back(writes, payment, cause, outcome)
+
+
+def is_too_much(payment: Payment, operation: Operation) -> bool:
+    """Whether this refund cannot have been made, as far as we know: one of the others must have failed since.
+
+    Only what made room for it can be recorded first; the gateway tells of it by webhook.
+    """
+    if operation.target_ref:
+        return False
+    return payment.refunded_minor + operation.amount_minor > payment.captured_minor
 
 
 def count_refund(writes: Writes, payment: Payment, cause: Cause, event: str, by_minor: int) -> None:

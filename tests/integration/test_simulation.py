@@ -12,6 +12,10 @@ from tests.simulation.processes import simulating
 from tests.simulation.seed import Run
 
 SEEDS: Final = 250
+# What seeds among them have found; they stay in the run.
+FOUND: Final = {
+    166: "ours succeeds before the failure of the dashboard's refund that made room for it is known"
+}
 WORKERS: Final = 2
 
 
@@ -43,7 +47,7 @@ def test_every_seed_holds(server_url: str, capsys: pytest.CaptureFixture[str]) -
     with capsys.disabled():
         steps = sum(len(run.trace) for run in done)
         print(f"\nsimulation: {len(done)} seeds, {steps:,} steps, {crashes:,} crashes")
-    assert len(done) == SEEDS
+    assert len(done) == SEEDS > max(FOUND)
     assert crashes
     assert "\n".join(told(run) for run in done if run.broken) == ""
 
