@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 import pytest
 from psycopg import sql
 
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 from tests.api import NOWHERE, Api, ServedApi, Settler, api_settings
+from tests.books import Books, make_books, own_simulator
 from tests.conftest import Servers
 from tests.door import Door
 from tests.shop import Shop
+from tests.simulator import Simulator
+from tests.stripe_process import Running
 from tests.tokens import PREVIOUS, SECRET
 from tests.topics import make_topics
 from tests.worker import make_bench
@@ -119,3 +122,20 @@ def new_door(shop: Shop, settings: Settings) -> Iterator[Callable[[], Door]]:
 def door(new_door: Callable[[], Door]) -> Door:
     """Return the only consumer."""
     return new_door()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A simulator for the tests of this module."""
+    started = own_simulator(tmp_path_factory.mktemp("stripe"))
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture
+def books(environment: dict[str, str], gateway: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
+    """Empty books on both sides."""
+    monkeypatch.setenv("STRIPE_API_URL", gateway.url)
+    Simulator(gateway.url).reset()
+    with make_books(load_settings(("STRIPE_SECRET_KEY",))) as books:
+        yield books

@@ -1,7 +1,6 @@
 """The gateway's books are compared with ours row by row, both ways; each kind of break is found and told."""
 
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,32 +15,14 @@ from shared.gateways import GatewayUnavailable
 from shared.gateways.ledger import Entry, Page, Thing
 from shared.models import Payment
 from shared.payments import OperationState
-from shared.settings import load_settings
 from shared.wakeup import connect_redis
-from tests.books import HOUR, Books, make_books, own_simulator
+from tests.books import HOUR, Books
 from tests.life import cancel, capture, hold, operation_of, refund
 from tests.simulator import Simulator
 from tests.stripe_process import Running
 
 WHOLE_MINOR, PART_MINOR = 10_000, 4_000
 INTENT, CHARGE, REFUND = "payment_intent", "charge", "refund"
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A simulator for the tests of this module."""
-    started = own_simulator(tmp_path_factory.mktemp("stripe"))
-    yield started
-    assert started.stop() == 0
-
-
-@pytest.fixture
-def books(environment: dict[str, str], gateway: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
-    """Empty books on both sides."""
-    monkeypatch.setenv("STRIPE_API_URL", gateway.url)
-    Simulator(gateway.url).reset()
-    with make_books(load_settings(("STRIPE_SECRET_KEY",))) as books:
-        yield books
 
 
 def every_state(books: Books) -> dict[str, uuid.UUID]:

@@ -15,7 +15,7 @@ import pytest
 
 from payment_worker.reconciling import scheduled
 from shared.settings import load_settings
-from tests.books import HOUR, Books, make_books, own_simulator
+from tests.books import HOUR, Books, make_books
 from tests.operating import COMMAND, operate
 from tests.simulator import Simulator
 from tests.stripe_process import Running
@@ -24,14 +24,6 @@ from tests.waiting import wait_until
 OPEN, WRONG = 3, 2
 COUNT: Final = 250  # three pages of PaymentIntents, and of charges
 LONG_S: Final = 120
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A simulator for the tests of this module."""
-    started = own_simulator(tmp_path_factory.mktemp("stripe"))
-    yield started
-    assert started.stop() == 0
 
 
 @pytest.fixture

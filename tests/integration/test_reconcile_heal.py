@@ -1,7 +1,7 @@
 """What a reconciliation repairs by itself, through the door that webhooks take; and what it leaves alone."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -10,30 +10,10 @@ from payment_worker.reconciling import pages
 from payment_worker.reconciling.desk import Desk
 from payment_worker.reconciling.runs import Run
 from shared.payments import OperationKind, Status
-from shared.settings import load_settings
-from tests.books import Books, make_books, own_simulator
+from tests.books import Books
 from tests.life import hold, refund
-from tests.simulator import Simulator
-from tests.stripe_process import Running
 
 WHOLE_MINOR, PART_MINOR, DECLINED_MINOR = 10_000, 4_000, 1_013
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A simulator for the tests of this module."""
-    started = own_simulator(tmp_path_factory.mktemp("stripe"))
-    yield started
-    assert started.stop() == 0
-
-
-@pytest.fixture
-def books(environment: dict[str, str], gateway: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
-    """Empty books on both sides."""
-    monkeypatch.setenv("STRIPE_API_URL", gateway.url)
-    Simulator(gateway.url).reset()
-    with make_books(load_settings(("STRIPE_SECRET_KEY",))) as books:
-        yield books
 
 
 def paid(books: Books) -> uuid.UUID:

@@ -14,7 +14,7 @@ from shared.commands.pause import paused
 from shared.payments import OperationKind, Status
 from shared.settings import Settings, load_settings
 from tests.api import NOWHERE, Api, api_settings
-from tests.books import Books, make_books, own_simulator
+from tests.books import Books, make_books
 from tests.conftest import Servers
 from tests.factories import new_uuid, payment_body
 from tests.operating import operate
@@ -26,14 +26,6 @@ ORDERS: Final = 100
 AMOUNT: Final = Decimal("100.00")
 SENT_AGAIN: Final = 3  # before anything is rebuilt
 DECLINED: Final = Decimal("10.13")
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A simulator for the tests of this module."""
-    started = own_simulator(tmp_path_factory.mktemp("stripe"))
-    yield started
-    assert started.stop() == 0
 
 
 class Restorable(Shop):

@@ -288,10 +288,13 @@ def test_a_request_waits_for_redis(new_subject: NewSubject, settings: Settings, 
 def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
     new_subject: NewSubject, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another leaves the group while this one waits for Redis: its partitions' first messages count too."""
+    """Two wait for Redis and one of them leaves: its partitions' first messages count with the other, too."""
     monkeypatch.setattr(consuming, "RETRY_LAST_S", consuming.RETRY_FIRST_S)
     redis_is_back, attempts = threading.Event(), [0]
     done: list[str] = []
+
+    def in_vain(_errands: list[Errand], _queue: str) -> None:
+        raise OperationalError("Redis is away")
 
     def dispatching(errands: list[Errand], _queue: str) -> None:
         attempts[0] += 1
@@ -299,7 +302,7 @@ def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
             raise OperationalError("Redis is away")
         done.extend(operation_id for operation_id, _, _ in errands)
 
-    waiting, leaving = new_subject(dispatching), new_subject()
+    waiting, leaving = new_subject(dispatching), new_subject(in_vain)
 
     def both_have_a_share() -> bool:
         for subject in (waiting, leaving):
@@ -311,8 +314,12 @@ def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
     write(settings, REQUESTED, [as_message(request(each)) for each in operations])
     thread = threading.Thread(target=waiting.handle, args=(30,))
     thread.start()
+    # Both keep asking: one that falls silent holds up the group when it is formed once more.
+    other = threading.Thread(target=leaving.requests.run, args=(leaving.stop,))
+    other.start()
     wait_until(lambda: attempts[0] > 1, SOON_S, "it to wait for Redis")
-    leaving.close()
+    leaving.stop.set()
+    other.join(SOON_S)
     wait_until(lambda: len(waiting.kafka.assignment()) == EVERYTHING, SOON_S, "it to have everything")
     so_far = attempts[0]
     wait_until(lambda: attempts[0] > so_far + 1, SOON_S, "it to wait on")
