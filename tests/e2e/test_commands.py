@@ -1,8 +1,13 @@
 """Commands and notices on Kafka, with the real processes: each takes effect once, whatever is killed."""
 
 import json
+import re
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -13,7 +18,10 @@ from tests.factories import new_uuid
 from tests.topics import reader
 from tests.waiting import wait_until
 
+README = Path(__file__).parents[2] / "README.md"
 SOON_S = 60.0
+HANGS_S = 600
+ANSWERS = 8
 CARTS = 60
 KILLED_AFTER = 10  # so many are held by then, and the rest is not
 
@@ -120,3 +128,41 @@ def test_neighbours_are_asked_and_heard(stack: RunningStack) -> None:
     gone = {"sku": "sku-1", "adjustedQuantity": -1, "reason": "OutOfStock", "orderId": order["id"]}
     shop.post("/tell/inventory-adjusted", **gone)
     wait_until(lambda: shop.status(order["id"]) == "refunded", SOON_S, "the refund")
+
+
+def pasted(stack: RunningStack) -> list[Any]:
+    """What is answered when the README's lines for the five contracts are pasted into a shell."""
+    block = re.search(r"<!-- try -->\n```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    lines = block[1].replace("http://127.0.0.1:5004", stack.endpoints.api_url)
+    lines = lines.replace(".local/", f"{stack.state_dir}/")
+    said = subprocess.run(["sh", "-c", lines], capture_output=True, text=True, check=False, timeout=HANGS_S)
+    return [json.loads(line) for line in said.stdout.splitlines()]
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the README's lines want curl")
+def test_the_readmes_lines_for_the_five_contracts_work(stack: RunningStack) -> None:
+    """As they stand, and as often as they are pasted: each contract says in its own words that it is paid."""
+    paid = {
+        "id": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+        "customerId": "a8098c1a-f86e-11da-bd1a-00112444be1e",
+    }
+    Neighbour(stack).post("/orders", **paid, amount=150)
+
+    def all_done() -> bool:
+        answers = pasted(stack)
+        if len(answers) != ANSWERS:  # curl gave one of them up
+            return False
+        ticketing, acme, order, notice, catalog, registered, account, delivery = answers
+        assert (order["id"], notice["topic"]) == ("order-18", "payment-initiated")
+        assert registered["success"] or registered["errorCode"] == "ACCOUNT_EXISTS"
+        assert (account["success"], account["userName"]) == (True, "Grace")
+        # Where it takes longer, the answers say that it is under way; then they are pasted again.
+        return (
+            ticketing["payment"]["status"],
+            acme["payment"]["status"],
+            catalog["paymentStatus"],
+            delivery["data"]["status"],
+        ) == ("succeeded", "authorized", "completed", "succeeded")
+
+    wait_until(all_done, SOON_S, "every contract's payment")
