@@ -32,8 +32,8 @@ store database_url "postgresql://payments:$(cat "$secrets/postgres_password")@po
 store redis_url "redis://:$(cat "$secrets/valkey_password")@valkey:6379/0"
 store stripe_secret_key "$STRIPE_SECRET_KEY"
 # These are kept unless given. Empty: webhooks are refused, there was no secret before, no order service is told
-# who calls.
-for name in STRIPE_WEBHOOK_SECRET STRIPE_WEBHOOK_SECRET_PREVIOUS ORDER_STATUS_TOKEN; do
+# who calls, or shown who asks.
+for name in STRIPE_WEBHOOK_SECRET STRIPE_WEBHOOK_SECRET_PREVIOUS ORDER_STATUS_TOKEN ORDER_SERVICE_TOKEN; do
     file=$(printf %s "$name" | tr '[:upper:]' '[:lower:]')
     value=$(printenv "$name" || true)
     if [ -n "$value" ] || [ ! -e "$secrets/$file" ]; then

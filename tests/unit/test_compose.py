@@ -19,6 +19,7 @@ from shared.settings import API_NEEDS, Settings, load_settings
 
 ROOT: Final = Path(__file__).parents[2]
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+DOCKERFILE: Final = (ROOT / "deploy/docker/Dockerfile").read_text()
 SERVICES: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
 
 SERVERS: Final = ("postgres", "valkey", "kafka")
@@ -27,7 +28,7 @@ PROCESSES: Final = ("api", "relay", "consumer", "tasks", "scheduler")
 OURS: Final = (*STEPS, *PROCESSES)
 STRIPE_KEY: Final = "sk_test_of_a_test"
 WEBHOOK_SECRET: Final = "whsec_of_a_test"
-SECRET: Final = re.compile("PASSWORD|PASSWD|SECRET|TOKEN|KEY|DATABASE_URL|REDIS_URL|KAFKA_CONFIG")
+SECRET: Final = re.compile("PASSWORD|PASSWD|SECRET|TOKEN(?!_HOURS)|KEY|DATABASE_URL|REDIS_URL|KAFKA_CONFIG")
 VARIABLE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -106,6 +107,22 @@ def test_variables_are_ones_that_the_process_reads(name: str) -> None:
     known = {each.name.upper() for each in fields(Settings)}
     known |= {f"{each.name.upper()}_FILE" for each in fields(Settings) if each.metadata["secret"]}
     assert set(environment(name)) <= known
+
+
+def test_every_setting_can_be_chosen() -> None:
+    """What the README says can be set reaches the processes; Kafka is the one of this file, without TLS."""
+    read = {name.removesuffix("_FILE") for service in OURS for name in environment(service)}
+    assert {each.name.upper() for each in fields(Settings)} - read == {"KAFKA_CONFIG"}
+
+
+def test_evidence_is_kept_where_each_task_worker_finds_it() -> None:
+    """In a volume that the replicas share, at a path that the image gives to the account they run as."""
+    folder = environment("tasks")["EVIDENCE_URL"]
+    assert SERVICES["tasks"]["volumes"] == [f"evidence:{folder}"]
+    assert "evidence" in COMPOSE["volumes"]
+    made = re.search(r"install --directory --owner=10001 --group=10001 (/var/lib/payments.*)", DOCKERFILE)
+    assert made is not None
+    assert folder in made[1].split()
 
 
 def test_order_of_the_start() -> None:
