@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from payment_worker.auditing import ALL
 from payment_worker.invariants import INVARIANTS
 from payment_worker.queues import QUEUES
+from payment_worker.reconciling.breaks import IS_ACCEPTED, IS_OPEN
 from shared.database import Sessions
 from shared.models import InboxMessage, InboxState, Operation, Outbox, Pause
 from shared.models_invariants import InvariantPass, InvariantViolation
@@ -157,17 +158,29 @@ def _paused(rows: Callable[[Any], Rows]) -> GaugeMetricFamily:
 
 
 def _reconciliation(rows: Callable[[Any], Rows]) -> Iterator[GaugeMetricFamily]:
-    family = GaugeMetricFamily(
-        "payment_reconciliation_open_breaks",
-        "Differences between the gateway's books and ours",
-        labels=["kind"],
-    )
-    is_open = ReconciliationBreak.resolved_at.is_(None)
-    count = select(ReconciliationBreak.kind, func.count()).where(is_open)
-    counted: dict[Any, int] = dict(rows(count.group_by(ReconciliationBreak.kind)))
-    for kind in BREAK_KINDS:
-        family.add_metric([kind], counted.get(kind, 0))
-    yield family
+    for family, which in (
+        (
+            GaugeMetricFamily(
+                "payment_reconciliation_open_breaks",
+                "Differences between the gateway's books and ours",
+                labels=["kind"],
+            ),
+            IS_OPEN,
+        ),
+        (
+            GaugeMetricFamily(
+                "payment_reconciliation_accepted_breaks",
+                "Differences that an operator knows of, which are not among the open ones",
+                labels=["kind"],
+            ),
+            IS_ACCEPTED,
+        ),
+    ):
+        count = select(ReconciliationBreak.kind, func.count()).where(which)
+        counted: dict[Any, int] = dict(rows(count.group_by(ReconciliationBreak.kind)))
+        for kind in BREAK_KINDS:
+            family.add_metric([kind], counted.get(kind, 0))
+        yield family
     last = cast(extract("epoch", func.max(ReconciliationRun.finished_at)), Float)
     [(finished,)] = rows(select(last))
     yield GaugeMetricFamily(

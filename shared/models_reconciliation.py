@@ -70,6 +70,9 @@ class ReconciliationBreak(Table):
             name="kind_known",
         ),
         CheckConstraint("resolved_at IS NULL OR resolution IS NOT NULL", name="resolved_has_reason"),
+        CheckConstraint(
+            "num_nulls(accepted_at, accepted_by, accepted_reason) IN (0, 3)", name="accepted_by_somebody"
+        ),
         Index(
             "uq_reconciliation_break_open",
             "object",
@@ -97,6 +100,10 @@ class ReconciliationBreak(Table):
     last_seen: Mapped[datetime]
     resolved_at: Mapped[datetime | None]
     resolution: Mapped[str | None]
+    # An operator knows of it, and nothing is to be done; until either side says something else.
+    accepted_at: Mapped[datetime | None]
+    accepted_by: Mapped[str | None]
+    accepted_reason: Mapped[str | None]
 
 
 class Restore(Table):

@@ -2,7 +2,8 @@
 
 import getpass
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,10 @@ import simplejson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from sqlalchemy.orm import Session
 
 from payment_worker.cli.command import Moment, console, main, operators_sessions, with_settings
+from shared.card_numbers import find_card_data
 from shared.database import Sessions, reading
 from shared.events import rfc3339
 from shared.models_reconciliation import BREAK_KINDS
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 OPEN_BREAKS = 3  # the exit status; 1: it could not be completed, 2: wrong usage or settings
 PATIENCE_S = 120.0  # a gateway that is away for longer ends the command, which can be repeated
 SHOWN_MAX = 50
+REASON_MAX = 500
 
 
 class Export(click.Path):
@@ -155,15 +159,17 @@ def _counted(run: "Run") -> str:
 
 
 def _tell(sessions: Sessions, run: "Run") -> None:
-    from payment_worker.reconciling.breaks import each
+    from payment_worker.reconciling.breaks import accepted_count, each
 
     dealt = {name: run.counts.get(name, 0) for name in ("intents", "charges", "refunds", "ours")}
     words = ", ".join(f"{number:,} {name}" for name, number in dealt.items())
     click.echo(f"compared from {rfc3339(run.since)} to {rfc3339(run.until)}: {words}")
-    table, number = _table(each(sessions))
+    table, number = _table(each(sessions, accepted=False))
     if number:
         console().print(table)
     click.echo(f"open breaks: {number}" + (f", {SHOWN_MAX} are shown" if number > SHOWN_MAX else ""))
+    if accepted := accepted_count(sessions):
+        click.echo(f"accepted breaks, which do not count: {accepted}; see `payment-worker breaks list`")
 
 
 def _tell_of_restore(sessions: Sessions) -> None:
@@ -179,14 +185,19 @@ def _tell_of_restore(sessions: Sessions) -> None:
 
 def _table(found: Any) -> tuple[Table, int]:
     table, number = Table(), 0
-    for head in ("break", "kind", "object", "payment", "reason", "repair"):
+    for head in ("break", "kind", "object", "payment", "reason", "repair or acceptance"):
         table.add_column(head, overflow="fold")
     for number, each in enumerate(found, 1):
         if number <= SHOWN_MAX:
             what = f"{each.object}\n{each.ref}"
-            told = each.reason, each.repair or ""
+            told = each.reason, _acceptance(each) or each.repair or ""
             table.add_row(str(each.id), each.kind, what, str(each.payment_id or ""), *told)
     return table, number
+
+
+def _acceptance(found: Any) -> str:
+    by = f"accepted by {found.accepted_by} on {found.accepted_at:%Y-%m-%d}" if found.accepted_at else ""
+    return f"{by}: {found.accepted_reason}" if by else ""
 
 
 @main.group()
@@ -200,7 +211,7 @@ def breaks() -> None:
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line, with what both sides said")
 @with_settings("breaks list", "DATABASE_URL")
 def list_breaks(settings: Settings, *, resolved: bool, kind: str | None, as_json: bool) -> None:
-    """List the breaks that are open, oldest first. Exit status 3 when there are any."""
+    """List the breaks that are open or accepted, oldest first. Exit status 3 when any is open."""
     from payment_worker.reconciling.breaks import each, open_counts
     from payment_worker.reconciling.report import row_of
 
@@ -215,3 +226,55 @@ def list_breaks(settings: Settings, *, resolved: bool, kind: str | None, as_json
         with reading(sessions) as session:
             is_any_open = any(open_counts(session).values())
     sys.exit(OPEN_BREAKS if is_any_open else 0)
+
+
+def _reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not (0 < len(value.strip()) <= REASON_MAX) or not value.isprintable():
+        raise click.BadParameter(f"must be one line of 1 to {REASON_MAX} characters")
+    if find_card_data(value):
+        raise click.BadParameter("holds a card number, which is never stored")
+    return value.strip()
+
+
+@breaks.command()
+@click.argument("break_ids", metavar="BREAK...", type=click.UUID, nargs=-1, required=True)
+@click.option(
+    "--reason", required=True, callback=_reason, help="why nothing is to be done; it is shown beside it"
+)
+@with_settings("breaks accept", "DATABASE_URL", changes=True)
+def accept(settings: Settings, break_ids: tuple[uuid.UUID, ...], reason: str) -> None:
+    """Say of breaks that they are known, and that nothing is to be done.
+
+    They stay in the list and do not count, for `reconcile`, its repairs and the alert, until Stripe or our
+    rows say something else of them: then they are open again.
+    """
+    from payment_worker.reconciling import breaks as table
+
+    _change(settings, "accepted", lambda session: table.accept(session, break_ids, getpass.getuser(), reason))
+
+
+@breaks.command()
+@click.argument("break_ids", metavar="BREAK...", type=click.UUID, nargs=-1, required=True)
+@with_settings("breaks reopen", "DATABASE_URL", changes=True)
+def reopen(settings: Settings, break_ids: tuple[uuid.UUID, ...]) -> None:
+    """Let breaks that were accepted count again."""
+    from payment_worker.reconciling import breaks as table
+
+    _change(settings, "open", lambda session: table.reopen(session, break_ids))
+
+
+def _change(settings: Settings, word: str, change: Callable[[Session], list[Any]]) -> None:
+    """Change all of the breaks or none, and tell which they are."""
+    from payment_worker.reconciling.breaks import NotAccepted
+
+    with operators_sessions(settings) as sessions:
+        try:
+            with sessions.begin() as session:
+                told = [
+                    f"{word}: {each.kind} of {each.object} {each.ref}: {each.reason}"
+                    for each in change(session)
+                ]
+        except NotAccepted as error:
+            raise click.ClickException(f"nothing was changed: {error}") from None
+    for line in told:
+        click.echo(line)

@@ -195,7 +195,7 @@ def _unsettled(desk: Desk, run: Run) -> Step:
 
 def _still_open(desk: Desk, run: Run) -> Step:
     """Breaks of earlier runs: whether they are still there."""
-    found = breaks.open_after(desk.worker.sessions, run.cursor, CASES_PAGE, not_seen_by=run)
+    found = breaks.unresolved_after(desk.worker.sessions, run.cursor, CASES_PAGE, not_seen_by=run)
     step = Step(str(found[-1].id) if len(found) == CASES_PAGE else None, len(found))
     for each in found:
         still = look_again(desk, run, each)
@@ -218,8 +218,11 @@ def look_again(desk: Desk, run: Run, known: Break) -> list[Finding]:
 
 
 def _heal(desk: Desk, run: Run) -> Step:
-    """Say of every open break what could be done; with `applies` do what is safe, and look again."""
-    found = breaks.open_after(desk.worker.sessions, run.cursor, CASES_PAGE)
+    """Say of every open break what could be done; with `applies` do what is safe, and look again.
+
+    What an operator has accepted is left alone.
+    """
+    found = breaks.unresolved_after(desk.worker.sessions, run.cursor, CASES_PAGE, accepted=False)
     step = Step(str(found[-1].id) if len(found) == CASES_PAGE else None, len(found))
     for each in found:
         if run.applies:

@@ -12,7 +12,7 @@ from shared.events import rfc3339
 
 COLUMNS = (
     "id", "object", "ref", "kind", "reason", "paymentId", "repair", "firstSeen", "lastSeen", "resolvedAt",
-    "resolution", "runId", "lastRunId", "ours", "theirs",
+    "resolution", "acceptedAt", "acceptedBy", "acceptedReason", "runId", "lastRunId", "ours", "theirs",
 )  # fmt: skip
 FORMATS = (".csv", ".json")
 # A spreadsheet would take a text that begins with one of these for a formula.
@@ -33,6 +33,9 @@ def row_of(found: Break) -> dict[str, Any]:
         "lastSeen": rfc3339(found.last_seen),
         "resolvedAt": rfc3339(found.resolved_at) if found.resolved_at else None,
         "resolution": found.resolution,
+        "acceptedAt": rfc3339(found.accepted_at) if found.accepted_at else None,
+        "acceptedBy": found.accepted_by,
+        "acceptedReason": found.accepted_reason,
         "runId": str(found.run_id),
         "lastRunId": str(found.last_run_id),
         "ours": found.ours,

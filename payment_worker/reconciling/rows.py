@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import any_, bindparam, func, or_, select
@@ -101,14 +101,14 @@ class Owned:
         names = ("id", "kind", "state", "amount_minor", "gateway_ref", "target_ref", "needs_review")
         operations = [
             {name: _plain(getattr(each, name)) for name in names if getattr(each, name) is not None}
-            for each in self.operations
+            for each in sorted(self.operations, key=lambda each: each.id)
         ]
         return {"payment": payment, "operations": operations}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.astimezone(UTC).isoformat()  # the same for every session that reads it
     return value if isinstance(value, int) else str(value)
 
 

@@ -134,7 +134,7 @@ def pasted(stack: RunningStack) -> list[Any]:
     """What is answered when the README's lines for the five contracts are pasted into a shell."""
     block = re.search(r"<!-- try -->\n```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
-    lines = block[1].replace("http://127.0.0.1:5004", stack.endpoints.api_url)
+    lines = block[1].replace("http://127.0.0.1:5004", str(stack.endpoints.api_url))
     lines = lines.replace(".local/", f"{stack.state_dir}/")
     said = subprocess.run(["sh", "-c", lines], capture_output=True, text=True, check=False, timeout=HANGS_S)
     return [json.loads(line) for line in said.stdout.splitlines()]
