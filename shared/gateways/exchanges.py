@@ -39,7 +39,7 @@ class Exchange:
         """The same without secrets, whole tokens, card numbers and persons."""
         return {
             "method": self.method,
-            "path": _text(self.path),
+            "path": without_secrets(self.path),
             "parameters": redacted(self.parameters),
             "status": self.status,
             "answer": redacted(self.answer),
@@ -72,7 +72,7 @@ def redacted(value: Any, depth: int = 0) -> Any:
     if depth > _DEEPEST:
         return REDACTED
     if isinstance(value, str):
-        return _text(value)
+        return without_secrets(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, dict | Mapping):
@@ -89,9 +89,10 @@ def redacted(value: Any, depth: int = 0) -> Any:
 @lru_cache(maxsize=4096)
 def _name(name: str) -> tuple[str, bool]:
     """A field's name as it may be shown, and whether its value may not; the gateway has a few hundred."""
-    return _text(name), name.lower() in _SENSITIVE
+    return without_secrets(name), name.lower() in _SENSITIVE
 
 
-def _text(text: str) -> str:
-    without_secrets = _SECRET.sub(REDACTED, redact(text))
-    return _TOKEN.sub(lambda match: f"{match[1]}_...{match[2][-_SHOWN:]}", without_secrets)
+def without_secrets(text: str) -> str:
+    """The gateway's words without card numbers and secrets, and with no more than the end of a token."""
+    left = _SECRET.sub(REDACTED, redact(text))
+    return _TOKEN.sub(lambda match: f"{match[1]}_...{match[2][-_SHOWN:]}", left)

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from shared.gateways import Failed, Misconfigured, Outcome, Transient, Unknown
+from shared.gateways.exchanges import without_secrets
 
 TOO_MANY = HTTPStatus.TOO_MANY_REQUESTS
 MISCONFIGURED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
@@ -44,13 +45,16 @@ def classify(  # noqa: PLR0911 - a table of cases, one line each
 
 
 def declined(error: Mapping[str, Any]) -> Failed:
-    """Read the error object of a refusal, or a PaymentIntent's last error."""
+    """Read the error object of a refusal, or a PaymentIntent's last error.
+
+    Its words are stored and shown to others, and may repeat what was sent: a token, even a card number.
+    """
     code = str(error.get("code") or error.get("type") or "refused")
     decline = error.get("decline_code")
     intent = error.get("payment_intent") or {}
     return Failed(
         error_code=str(decline or code).upper(),
-        message=str(error.get("message") or "The payment was refused"),
+        message=without_secrets(str(error.get("message") or "The payment was refused")),
         # Stripe's generic code says least: the bank's own word is the better reason.
         reason=str(decline or code) if code == "card_declined" else code,
         gateway_ref=intent.get("id"),

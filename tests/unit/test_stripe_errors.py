@@ -40,6 +40,24 @@ def test_a_decline_is_final(error: dict[str, Any], error_code: str, reason: str)
 
 
 @pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("No such token: 'tok_1QrT5vXyZ'", "No such token: 'tok_...vXyZ'"),
+        ("No such source: 'src_1QrT5vXyZ', card_1QrT5vXyZ", "No such source: 'src_...vXyZ', card_...vXyZ"),
+        ("pm_1QrT5vXyZ is not attached to cus_QrT5vXyZ", "pm_...vXyZ is not attached to cus_QrT5vXyZ"),
+        ("Invalid: 4242 4242 4242 4242, sk_test_4eC39HqLyj", "Invalid: [redacted], [redacted]"),
+        ("pi_3Abc_secret_9xYz does not fit pi_3Abc", "[redacted] does not fit pi_3Abc"),
+    ],
+)
+@pytest.mark.parametrize("http_status", [400, 402, 404])
+def test_what_can_be_charged_is_not_repeated(http_status: int, said: str, kept: str) -> None:
+    """Tokens are shortened, secrets and card numbers left out; ids that are of use to nobody else stay."""
+    outcome = sorted_as(http_status, {"type": "invalid_request_error", "message": said})
+    assert isinstance(outcome, Failed)
+    assert outcome.message == kept
+
+
+@pytest.mark.parametrize(
     ("http_status", "error"),
     [
         (400, {"type": "invalid_request_error", "code": "parameter_invalid_integer", "message": "No"}),
