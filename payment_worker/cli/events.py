@@ -1,4 +1,4 @@
-"""`payment-worker events`: announce again what another service may have lost."""
+"""`payment-worker events`: announce again what another service may have lost, or what was parked."""
 
 import time
 import uuid
@@ -7,10 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+import simplejson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from payment_worker.cli.command import Moment, main, operators_sessions, with_settings
+from payment_worker.cli.command import Moment, console, main, operators_sessions, with_settings
 from shared.database import Sessions
 from shared.events import rfc3339
 from shared.payments import Announcement
@@ -25,7 +27,7 @@ TYPES = [str(each) for each in Announcement]
 
 @main.group()
 def events() -> None:
-    """Announce events again."""
+    """Announce events again, and see which were parked."""
 
 
 @events.command()
@@ -91,3 +93,43 @@ def _make_room(sessions: Sessions, bar: Progress) -> None:
             bar.console.print("waiting for the relay")
             told = True
         time.sleep(LOOK_AGAIN_S)
+
+
+@events.command()
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a line, with the event's value")
+@with_settings("events parked", "DATABASE_URL")
+def parked(settings: Settings, limit: int, *, as_json: bool) -> None:
+    """List events that break their own schema, oldest first, and why; they hold nobody else up."""
+    from payment_worker.parked import parked as found
+
+    table = Table()
+    for head in ("event", "type", "payment", "since (UTC)", "reason"):
+        table.add_column(head, overflow="fold")
+    with operators_sessions(settings) as sessions:
+        for each in found(sessions, limit):
+            ids = {"id": str(each.id), "type": each.type, "paymentId": str(each.aggregateid)}
+            if as_json:
+                more = {"createdAt": rfc3339(each.created_at), "reason": each.parked_reason}
+                click.echo(simplejson.dumps({**ids, **more, "value": each.payload}))
+            else:
+                table.add_row(*ids.values(), f"{each.created_at:%F %T}", each.parked_reason or "")
+    if not as_json:
+        console().print(table if table.row_count else "no event is parked")
+
+
+@events.command()
+@click.argument("event_ids", metavar="EVENT_ID...", type=click.UUID, nargs=-1)
+@click.option("--all", "every", is_flag=True, help="all that are parked")
+@with_settings("events unpark", "DATABASE_URL", changes=True)
+def unpark(settings: Settings, event_ids: tuple[uuid.UUID, ...], *, every: bool) -> None:
+    """Let the relay try parked events again, once they are mended; what is still wrong is parked again."""
+    from payment_worker.parked import unpark as let_go
+
+    if bool(event_ids) == every:
+        raise click.UsageError("give either event ids or --all")
+    with operators_sessions(settings) as sessions:
+        done = let_go(sessions, None if every else event_ids)
+    click.echo(f"tried again: {', '.join(map(str, done)) or 'nothing'}")
+    if unknown := sorted({*map(str, event_ids)} - {*map(str, done)}):
+        raise click.ClickException(f"not parked: {', '.join(unknown)}")

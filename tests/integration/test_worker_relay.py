@@ -1,5 +1,6 @@
 """The relay: everything that was announced reaches Kafka, in each payment's order, and nothing is lost."""
 
+import json
 import logging
 import threading
 import time
@@ -24,6 +25,7 @@ from shared.models import Outbox, Payment
 from shared.settings import Settings
 from tests.conftest import Servers
 from tests.factories import new_uuid
+from tests.operating import operate
 from tests.outages import held_down
 from tests.topics import HASTY, kafka_of, make_topics, read_topics
 from tests.waiting import wait_until
@@ -257,6 +259,28 @@ def test_an_event_that_breaks_its_schema_blocks_nobody(
     }
     sent = {each.named["ce_id"] for each in read_topics(bench.settings, REQUESTED, count=3)}
     assert sent == {str(each) for each in good}
+
+
+def test_a_parked_event_is_seen_and_tried_again(bench: Bench, new_relay: Callable[..., Relay]) -> None:
+    """Its reason is listed; let go, it goes out once it is mended, and is parked again until then."""
+    mended = announce(bench, uuid.uuid4(), payload={"currency": "dollars"})
+    wrong = announce(bench, uuid.uuid4(), type="payment-imagined")
+    right = announce(bench, uuid.uuid4())
+    relay = new_relay()
+    drain(relay)
+    status, said = operate("events", "parked", "--json")
+    listed = {row["id"]: row["reason"] for row in map(json.loads, said.splitlines())}
+    assert (status, set(listed)) == (0, {str(mended), str(wrong)})
+    assert "currency" in listed[str(mended)]
+    with bench.sessions.begin() as session:
+        row = session.get_one(Outbox, mended)
+        row.payload = row.payload | {"currency": "USD"}
+    status, said = operate("events", "unpark", str(mended), str(wrong), str(right))
+    assert (status, f"not parked: {right}" in said) == (1, True), said
+    drain(relay)
+    assert [row.id for row in bench.outbox()] == [wrong]
+    sent = {each.named["ce_id"] for each in read_topics(bench.settings, REQUESTED, count=2)}
+    assert sent == {str(mended), str(right)}
 
 
 def test_a_second_relay_stands_by_and_takes_over(bench: Bench, new_relay: Callable[..., Relay]) -> None:
