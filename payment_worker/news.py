@@ -71,14 +71,18 @@ def subject(kind: str) -> str:
 
 def charge_of(kind: str, document: dict[str, Any]) -> str | None:
     """The PaymentIntent that a webhook is about, as far as it says."""
-    ref: str | None = document["id"] if subject(kind) == INTENT else document.get("payment_intent")
+    ref: str | None = document.get("id" if subject(kind) == INTENT else "payment_intent")
     return ref
 
 
 def find(sessions: Sessions, messages: Sequence[Any]) -> dict[str, Known]:
-    """The payments that these webhooks are about, by message id; what is not ours is left out."""
+    """The payments that these webhooks are about, by message id; what is not ours is left out.
+
+    So is a payment without a charge or hold, which nobody has asked for yet: there is nothing to hold a
+    webhook against. Its rows may have been lost with a database.
+    """
     refs = {ref for each in messages if (ref := charge_of(each.type, each.payload))}
-    refunds = {each.payload["id"] for each in messages if subject(each.type) == REFUND}
+    refunds = {ref for each in messages if subject(each.type) == REFUND and (ref := each.payload.get("id"))}
     with reading(sessions) as session:
         of_refund = _payments_of_refunds(session, refunds)
         ids = {*filter(None, map(_named, messages)), *of_refund.values()}
@@ -89,13 +93,15 @@ def find(sessions: Sessions, messages: Sequence[Any]) -> dict[str, Known]:
         rows = list(session.scalars(operations))
         at = session.scalars(select(func.clock_timestamp())).one()
     by_id = {
-        each.id: Known(each, [row for row in rows if row.payment_id == each.id], at) for each in payments
+        each.id: Known(each, [row for row in rows if row.payment_id == each.id], at)
+        for each in payments
+        if any(row.payment_id == each.id and row.kind in PRIMARY for row in rows)
     }
     by_ref = {each.payment.gateway_ref: each for each in by_id.values()}
     return {
         each.message_id: known
         for each in messages
-        if (known := _match(each, by_id, by_ref, of_refund.get(each.payload["id"])))
+        if (known := _match(each, by_id, by_ref, of_refund.get(each.payload.get("id"))))
     }
 
 

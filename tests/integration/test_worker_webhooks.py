@@ -10,11 +10,14 @@ import pytest
 
 from payment_worker import inbox, webhooks
 from shared.commands.cancel import cancel_payment
+from shared.commands.create import CreatePayment, create_payment
 from shared.gateways import Authorized, Cancelled, Refunded, Succeeded, Waiting
 from shared.models import InboxState
+from shared.money import Money
 from shared.payments import CaptureMethod, OperationState, Status
 from shared.settings import Settings
 from tests.hooked import ORIGIN, Hooked, make_hooked
+from tests.webhooks import event, send
 from tests.worker import NOT_DUE_S
 
 ASKS = "pm_card_authenticationRequired"
@@ -334,3 +337,33 @@ def test_a_lapsed_batch_is_taken_again(bench: Hooked) -> None:
     assert due_at - bench.message(message_id).received_at >= timedelta(seconds=59)
     bench.drain()
     assert bench.payment(operation_id).status is Status.SUCCEEDED
+
+
+def test_a_payment_that_nobody_has_charged_yet_holds_up_no_webhook(bench: Hooked) -> None:
+    """Its charge may be lost with a database: what tells of it waits for a person, the rest goes on."""
+    made = create_payment(
+        bench.sessions,
+        CreatePayment(money=Money(10_000, "USD"), customer_id="ada", unasked=True),
+        ORIGIN,
+        simulated=True,
+        recovery_after_s=NOT_DUE_S,
+    )
+    labels = {"payment_id": str(made.payment.id), "operation_id": str(uuid.uuid4())}
+    early = [bench.deliver(kind, {"id": "pi_lost", "metadata": labels}) for kind in (PAID, CANCELED)]
+    operation_id = waiting(bench)
+    customer(bench, operation_id, succeed=True)
+    assert bench.hear(PAID, bench.intent(operation_id)).state is InboxState.PROCESSED
+    assert bench.payment(operation_id).status is Status.SUCCEEDED
+    for _ in range(webhooks.MAX_LOOKS):
+        bench.drain()
+    assert [bench.message(each).state for each in early] == [InboxState.UNMATCHED] * 2
+
+
+def test_what_was_ignored_may_be_replayed(bench: Hooked) -> None:
+    """Also when it is about something without an id; it is ignored again, and nothing waits behind it."""
+    told = event("balance.available")
+    del told["data"]["object"]["id"]
+    assert send(bench.api, told).status == 200
+    assert inbox.replay(bench.sessions, [told["id"]]) == [told["id"]]
+    bench.drain()
+    assert bench.message(told["id"]).state is InboxState.IGNORED
