@@ -164,6 +164,8 @@ def get_status(payment_id: str) -> flask.Response:
 def post_refund(body: dict[str, Any], payment_id: str) -> flask.Response:
     """Give back all that is left of a payment, and wait for the outcome."""
     payment = _named(body, payment_id)
+    if not _is_an_accounts(payment):
+        access.check_acts_for_the_shop()
     wanted = preference(WAIT_S)
     idempotent = idempotent_request()
     requested = refund_payment(
@@ -203,6 +205,14 @@ def _named(body: dict[str, Any], payment_id: str) -> Payment:
     if body["paymentId"] not in {None, payment_id}:
         raise RequestRefused(ErrorCode.VALIDATION_FAILED, "paymentId: must be the path's")
     return access.find_payment(payment_id)
+
+
+def _is_an_accounts(payment: Payment) -> bool:
+    """Whether it was made by this contract, which lets whoever paid have the money back.
+
+    What was paid for something, by any other contract, is the shop's to give back.
+    """
+    return not (payment.order_id or payment.cart_id or payment.subscription_id)
 
 
 def _outcome(payment: Payment) -> tuple[str, ErrorCode | None]:

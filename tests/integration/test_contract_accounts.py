@@ -264,6 +264,22 @@ def test_a_payment_is_its_accounts_and_the_operators(shop: Shop, ada: Payer) -> 
     assert [each["id"] for each in shop.api.get("/payments", **ada.headers).body["payments"]] == [payment_id]
 
 
+def test_what_was_paid_for_an_order_is_the_shops_to_give_back(shop: Shop) -> None:
+    """Who paid for an order or a cart cannot have the money back by this contract either; the shop can."""
+    customer_id = new_uuid()
+    customer = Payer(shop.api, bearer(customer_id))
+    service = Payer(shop.api, bearer("shop", role="service"))
+    payment_id = shop.pay(customerId=customer_id)
+    assert_payment(customer.status(payment_id), 200, "Completed")
+    held_id = shop.hold_cart(customerId=customer_id)
+    shop.ask(held_id, "capture", Prefer="respond-async")
+    shop.work()
+    for each in (payment_id, held_id):
+        assert_refused(customer.ask(each, "refund"), 403, "FORBIDDEN", "shop")
+    assert shop.requested() == []
+    assert_payment(shop.served(service.asking(payment_id, "refund")), 200, "Refunded")
+
+
 def test_a_token_is_needed_even_where_none_is_required(shop: Shop, ada: Payer) -> None:
     """The token says who pays: without one nothing is shown, made or stored, whatever AUTH is."""
     assert not shop.api.services.settings.auth_required
