@@ -94,8 +94,12 @@ def repair_of(desk: Desk, run: Run, found: Break | Finding) -> Repair:
 def _of_missing(desk: Desk, run: Run, found: Break | Finding) -> Repair:
     entry = Entry.from_evidence(found.theirs or {})
     owned = desk.owned(entry, after_restore=run.after_restore)
-    if owned is not None and entry.thing is Thing.REFUND:
+    if owned is not None and not owned.is_unasked and entry.thing is Thing.REFUND:
         return _record_refunds(desk, entry, owned)
+    return _rebuilding(desk, run, entry)
+
+
+def _rebuilding(desk: Desk, run: Run, entry: Entry) -> Repair:
     if not entry.intent_ref or not {"payment_id", "operation_id"} <= entry.ids.keys():
         return Repair(f"{NOT_OURS}; nothing can be rebuilt")
 
@@ -124,6 +128,8 @@ def _record_refunds(desk: Desk, entry: Entry, owned: Owned) -> Repair:
 
 
 def _of_status(desk: Desk, run: Run, entry: Entry, owned: Owned) -> Repair:
+    if owned.is_unasked:
+        return _rebuilding(desk, run, entry)
     if entry.thing is Thing.REFUND:
         operation = owned.refund(entry)
         if operation is None:

@@ -4,8 +4,9 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import exists, or_, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from payment_worker.locking import lock, record_seen
 from payment_worker.reconciling import runs
@@ -13,12 +14,12 @@ from payment_worker.reconciling.desk import Desk
 from payment_worker.reconciling.runs import Run
 from shared import lifecycle
 from shared.commands.cancel import cancel_payment
-from shared.commands.operations import Origin, further
+from shared.commands.operations import Origin, further, lock_payment
 from shared.database import Sessions, reading
 from shared.gateways import Failed, GatewayUnavailable, Misconfigured, Outcome, Transient, Unknown, Waiting
 from shared.gateways.ledger import Entry, Standing, Thing
 from shared.models import Operation, Payment
-from shared.payments import DEAD, CaptureMethod, OperationKind, OperationState, Status
+from shared.payments import DEAD, PRIMARY, CaptureMethod, OperationKind, OperationState, Status
 from shared.rows import Writes
 from shared.telemetry import get_logger
 
@@ -37,7 +38,8 @@ class NotRebuilt(Exception):
 def rebuild(desk: Desk, run: Run, intent_ref: str) -> None:
     """Insert the payment and the operation that a PaymentIntent names, and record how it stands.
 
-    Both keep their ids. Does nothing when the payment is there. Raises NotRebuilt, GatewayUnavailable.
+    Both keep their ids. Of a payment that is there, and that nobody has asked to be charged that we know of,
+    only the operation is inserted. Does nothing when both are there. Raises NotRebuilt, GatewayUnavailable.
     """
     entry = desk.entry(Thing.INTENT, intent_ref)
     if entry is None or entry.amount_minor is None:
@@ -45,10 +47,11 @@ def rebuild(desk: Desk, run: Run, intent_ref: str) -> None:
     facts = _facts(desk, entry)
     seen = _outcomes(desk, run, facts["id"], intent_ref)
     for _ in range(2):
-        if desk.of_payment(facts["id"], after_restore=run.after_restore) is not None:
+        known = desk.of_payment(facts["id"], after_restore=run.after_restore)
+        if known is not None and not known.is_unasked:
             return
         try:
-            _insert(desk, run, entry, facts, seen)
+            (_insert_payment if known is None else _insert_operation)(desk, run, entry, facts, seen)
         except IntegrityError as error:
             _make_way(desk.worker.sessions, entry, error)
         else:
@@ -98,36 +101,63 @@ def _outcomes(desk: Desk, run: Run, payment_id: uuid.UUID, intent_ref: str) -> l
     return seen
 
 
-def _insert(desk: Desk, run: Run, entry: Entry, facts: dict[str, Any], seen: list[Outcome]) -> None:
+def _insert_payment(desk: Desk, run: Run, entry: Entry, facts: dict[str, Any], seen: list[Outcome]) -> None:
     """Insert the rows and record the outcome in one transaction.
 
-    The order is set together with the status that comes of it: a payment that has ended does not stand in
-    the way of a live one. Raises IntegrityError where a live one stands in the way.
+    Raises IntegrityError where a live one stands in the way.
     """
     with desk.worker.sessions.begin() as session:
-        row = _operation(facts, entry)
+        row = _operation(Payment(**facts), entry)
         writes = Writes()
         writes.add(Payment, facts)
         writes.add(Operation, row)
-        cause = lifecycle.Cause(
-            event=REBUILT,
-            actor=ACTOR,
-            at=entry.created_at,
-            operation=Operation(**row),
-            gateway_ref=entry.ref,
-            detail={"run": str(run.id)},
-        )
-        lifecycle.rebuild(writes, Payment(**facts), cause)
+        lifecycle.rebuild(writes, Payment(**facts), _rebuilt(run, entry, row))
         if not writes.send(session.connection()):
             raise NotRebuilt("a payment of this id is just being written")
-        payment, operation, at = lock(session, row["id"])
-        payment.order_id, payment.cart_id = entry.ids.get("order_id"), entry.ids.get("cart_id")
+        _go_on(desk, session, entry, row, seen)
+
+
+def _insert_operation(desk: Desk, run: Run, entry: Entry, facts: dict[str, Any], seen: list[Outcome]) -> None:
+    """Insert the charge or hold of a payment that knows of none, and record its outcome."""
+    with desk.worker.sessions.begin() as session:
+        payment, _ = lock_payment(session, facts["id"])
+        asked = exists().where(Operation.payment_id == payment.id, Operation.kind.in_(PRIMARY))
+        if payment.status is not Status.PENDING or session.scalar(select(asked)):
+            raise NotRebuilt(f"the payment is {payment.status} here")
+        row = _operation(payment, entry)
         writes = Writes()
-        sent = lifecycle.Cause(
-            event=f"{operation.kind} sent", actor=ACTOR, at=at, operation=operation, gateway_ref=entry.ref
-        )
-        lifecycle.advance(writes, payment, Status.PROCESSING, sent)
-        _record(desk, writes, session, payment, operation, at, seen)
+        writes.add(Operation, row)
+        lifecycle.note(writes, payment, _rebuilt(run, entry, row))
+        writes.change(payment)
+        writes.send(session.connection())
+        _go_on(desk, session, entry, row, seen)
+
+
+def _rebuilt(run: Run, entry: Entry, row: dict[str, Any]) -> lifecycle.Cause:
+    return lifecycle.Cause(
+        event=REBUILT,
+        actor=ACTOR,
+        at=entry.created_at,
+        operation=Operation(**row),
+        gateway_ref=entry.ref,
+        detail={"run": str(run.id)},
+    )
+
+
+def _go_on(desk: Desk, session: Session, entry: Entry, row: dict[str, Any], seen: list[Outcome]) -> None:
+    """Let the payment go on from where its charge or hold was sent.
+
+    The order is set together with the status that comes of it: a payment that has ended does not stand in
+    the way of a live one.
+    """
+    payment, operation, at = lock(session, row["id"])
+    payment.order_id, payment.cart_id = entry.ids.get("order_id"), entry.ids.get("cart_id")
+    writes = Writes()
+    sent = lifecycle.Cause(
+        event=f"{operation.kind} sent", actor=ACTOR, at=at, operation=operation, gateway_ref=entry.ref
+    )
+    lifecycle.advance(writes, payment, Status.PROCESSING, sent)
+    _record(desk, writes, session, payment, operation, at, seen)
 
 
 def _record(
@@ -145,10 +175,10 @@ def _record(
     record_seen(session, payment, operation, seen, at, writes, abandon_after=abandon_after, actor=ACTOR)
 
 
-def _operation(facts: dict[str, Any], entry: Entry) -> dict[str, Any]:
+def _operation(payment: Payment, entry: Entry) -> dict[str, Any]:
     """The row of the charge or hold, as its claim has left it."""
     kind = OperationKind.AUTHORIZE if entry.holds else OperationKind.CHARGE
-    row = further(Payment(**facts), kind, facts["amount_minor"], entry.created_at)
+    row = further(payment, kind, payment.amount_minor, entry.created_at)
     return row | {
         "id": uuid.UUID(entry.ids["operation_id"]),
         "state": OperationState.IN_FLIGHT,

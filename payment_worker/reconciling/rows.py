@@ -54,6 +54,11 @@ class Owned:
         return max((each for each in self.operations if each.kind in PRIMARY), key=lambda each: each.id)
 
     @property
+    def is_unasked(self) -> bool:
+        """Whether nobody has asked for its charge or hold yet, as far as we know: then it has no primary."""
+        return not any(each.kind in PRIMARY for each in self.operations)
+
+    @property
     def is_busy(self) -> bool:
         """Whether something of it is on its way, so that both sides may differ for a while."""
         return any(self._moves(each) for each in self.operations)

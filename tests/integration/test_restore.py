@@ -13,6 +13,7 @@ from payment_worker import deadlines
 from shared.commands.pause import paused
 from shared.payments import OperationKind, Status
 from shared.settings import Settings, load_settings
+from tests.accounts import Payer
 from tests.api import NOWHERE, Api, api_settings
 from tests.books import Books, make_books
 from tests.conftest import Servers
@@ -21,6 +22,7 @@ from tests.operating import operate
 from tests.shop import Shop
 from tests.simulator import Simulator
 from tests.stripe_process import Running
+from tests.tokens import SECRET, bearer
 
 ORDERS: Final = 100
 AMOUNT: Final = Decimal("100.00")
@@ -33,7 +35,7 @@ class Restorable(Shop):
 
     def __init__(self, settings: Settings, servers: Servers, books: Books) -> None:
         """Open it on this test's own database."""
-        variables = {"STRIPE_API_URL": NOWHERE}
+        variables = {"STRIPE_API_URL": NOWHERE, "JWT_SECRET": SECRET}
         super().__init__(Api(api_settings(settings.database_url, settings.redis_url, **variables)), books)
         self.books = books
         self._servers = servers
@@ -201,6 +203,37 @@ def test_holds_carts_declines_and_waiting_customers_are_rebuilt(shop: Restorable
     assert shop.payment(declined)["status"] == Status.CANCELLED
     anew = shop.start(DECLINED, **named(declined_body))
     assert anew != declined
+
+
+def test_an_accounts_payment_that_was_processed_after_the_backup_is_not_charged_again(
+    shop: Restorable,
+) -> None:
+    """Recorded here, charged there: its charge is rebuilt under its old id, and processing it is refused."""
+    ada = Payer(shop.api, bearer("ada"))
+    paid, refunded, declined, unasked = (ada.payment(amount=each) for each in (AMOUNT, AMOUNT, DECLINED, 7))
+    taken_at = shop.back_up()
+    for each in (paid, refunded, declined):
+        assert ada.ask(each, "process", Prefer="respond-async").status == 202
+    shop.work()
+    assert ada.ask(refunded, "refund", Prefer="respond-async").status == 202
+    shop.work()
+    made, operations = charged(shop), {row["id"] for row in shop.api.stored.rows("operation")}
+    shop.restore()
+    assert shop.api.stored.rows("operation") == []
+    mark(taken_at)
+    status, said = heal(taken_at)
+    assert (status, "the restore is complete" in said) == (0, True), said
+    deadlines.sweep(shop.bench.worker, 0)
+    shop.work()
+    assert charged(shop) == made
+    words = [ada.status(each).body["result"]["status"] for each in (paid, refunded, declined, unasked)]
+    assert words == ["Completed", "Refunded", "Failed", "Pending"]
+    assert operations <= {row["id"] for row in shop.api.stored.rows("operation")}
+    for each in (paid, refunded, declined):
+        assert ada.ask(each, "process").status == 409
+        shop.assert_history_is_whole(each)
+    assert shop.requested() == []
+    assert shop.books.compare() == []
 
 
 def test_an_order_that_was_charged_again_stays_a_break(shop: Restorable) -> None:
