@@ -105,6 +105,14 @@ def test_the_callers_token_is_passed_on_and_forgotten(shop: Notified, orders: Su
     assert tokens(shop) == [None]
 
 
+def test_a_token_may_outlast_every_calendar(shop: Notified, orders: Subscriber) -> None:
+    """What is let in is passed on, however late it expires."""
+    caller = token("a-shop", role="service", exp=10**18)
+    pay(shop, "order_1", caller=caller)
+    shop.notify()
+    assert [each.headers["Authorization"] for each in orders.calls] == [f"Bearer {caller}"]
+
+
 def test_an_expired_token_is_not_sent_and_not_kept(shop: Notified, orders: Subscriber) -> None:
     """Then ours is, and the caller's is forgotten even before anything is delivered."""
     pay(shop, "order_1", caller=token("a-shop", role="service"))
