@@ -7,6 +7,7 @@ import flask
 from payment_api.principal import LOCAL, Role
 from payment_api.services import services
 from shared.commands import audit
+from shared.gateways.exchanges import redacted
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What a body may name that an act is on; whatever else is in it stays out of the trail.
@@ -49,4 +50,5 @@ def _named() -> dict[str, Any]:
         {name: str(body[name])[:MAX_SHOWN] for name in _IDS if name in body} if isinstance(body, dict) else {}
     )
     facts = flask.g.get("facts", {})
-    return named | ({"payment_id": facts["payment_id"]} if "payment_id" in facts else {})
+    # A payment method's id is shown by its end, as in evidence: some can be paid with.
+    return redacted(named) | ({"payment_id": facts["payment_id"]} if "payment_id" in facts else {})

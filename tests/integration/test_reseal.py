@@ -6,16 +6,20 @@ from typing import Any
 
 import pytest
 
+from payment_worker.commands import Desk
 from payment_worker.reseal import reseal
+from shared.command_messages import read_command
+from shared.payments import Command
 from shared.sealing import CannotOpen, Sealer
 from shared.settings import Settings
 from tests.accounts import Payer, account_body
 from tests.api import Api, Stored
 from tests.delivery import KEY, Delivery
+from tests.factories import as_json, new_uuid, payment_body
 from tests.integration.conftest import NewApi
 from tests.keys import DATA_KEY
 from tests.operating import run
-from tests.tokens import SECRET
+from tests.tokens import SECRET, bearer
 from tests.worker import Bench, make_bench
 
 NEW_KEY = "another key, with which the tests replace the first one"
@@ -110,8 +114,15 @@ def test_what_is_sensitive_cannot_be_read_in_the_database(api: Api, bench: Bench
     """Neither tokens, names nor addresses, in any column of any table; a repeat makes nothing twice."""
     person = Person(api, bench)
     person.assert_known(api, bench)
+    operator = bearer("ada", role="operator")
+    assert api.post_async(payment_body(paymentMethodId=CARD), **operator).status == 202
+    value = as_json({"cartId": new_uuid(), "amount": 100, "currency": "USD", "paymentMethodId": CARD})
+    asked = read_command(Command.AUTHORIZE_PAYMENT, [], value.encode(), "carts/0/0")
+    assert Desk(bench.sessions, bench.settings).carry_out(asked) is None
     stored = raw(api.stored)
     assert person.customer_id.encode() in stored
+    assert b"authorize-payment" in stored
+    assert b"POST /payments" in stored
     for secret in (CARD, EMAIL, EMAIL.casefold(), NAME, HOLDER):
         assert secret.encode() not in stored
     assert readable(api.stored) == []
