@@ -134,7 +134,7 @@ class Settings:
         "logins to one account that may fail within 15 minutes; then 429", 10, "int", Range(1, 10_000)
     )
     login_failures_per_address: int = setting(
-        "logins from one network address that may fail within 15 minutes; then 429",
+        "logins from one network address, IPv6 by its /64, that may fail within 15 minutes; then 429",
         100,
         "int",
         Range(1, 1_000_000),

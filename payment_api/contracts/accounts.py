@@ -12,6 +12,7 @@ from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.http import StrictParser
 from payment_api.minting import mint
 from payment_api.principal import Role, current_principal
+from payment_api.rate_limits import site_of
 from payment_api.services import services
 from shared.commands.accounts import LogIn, Register
 from shared.commands.revocation import revoke
@@ -112,7 +113,7 @@ def login(body: dict[str, Any]) -> flask.Response:
     if not settings.jwt_secret:
         raise RequestRefused(ErrorCode.ACCOUNTS_NOT_CONFIGURED, NOT_CONFIGURED)
     person = services().accounts.log_in(
-        LogIn(email=body["email"], password=body["password"], address=flask.request.remote_addr)
+        LogIn(email=body["email"], password=body["password"], address=site_of(flask.request.remote_addr))
     )
     flask.g.facts = {"account_id": str(person.account_id)}
     lasts_s = settings.account_token_hours * HOUR_S

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.accounts import AccountExists, WrongCredentials
-from shared.commands.throttling import Subject, count_login, forgive
+from shared.accounts import AccountExists, TooBusy, WrongCredentials
+from shared.commands.throttling import Subject, count_login, forgive, uncount
 from shared.database import Sessions, lock, new_id, reading
 from shared.models_accounts import Account
 from shared.passwords import Passwords
@@ -31,7 +31,7 @@ class Register:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogIn:
-    """A checked command: somebody says who they are. `address` is the network's, where it is known."""
+    """A checked command: somebody says who they are. `address` is the network's site, where it is known."""
 
     email: str
     password: str
@@ -103,9 +103,14 @@ class Accounts:
         count_login(self.sessions, [person, *others])
         account = self._find(email)
         stored = account.password_hash if account else None
-        if not self.passwords.matches(stored, command.password) or account is None:
+        try:
+            is_right = self.passwords.matches(stored, command.password)
+        except TooBusy:
+            uncount(self.sessions, [person, *others])
+            raise
+        if not is_right or account is None:
             raise WrongCredentials("The email address or the password is wrong")
-        forgive(self.sessions, person, *others)
+        forgive(self.sessions, person, others)
         self._keep_up(account, command.password)
         return Person(account.id, self.sealer.open(account.name_sealed, NAME))
 

@@ -52,10 +52,17 @@ def count_login(sessions: Sessions, subjects: Sequence[Subject]) -> None:
             raise TooManyAttempts(max(1, int(left_s)))
 
 
-def forgive(sessions: Sessions, person: Subject, *others: Subject) -> None:
+def forgive(sessions: Sessions, person: Subject, others: Sequence[Subject]) -> None:
     """The login did not fail after all: the person starts anew, and the others are as before."""
     with alone(sessions) as connection:
         connection.execute(delete(_TABLE).where(_TABLE.c.subject == person.fingerprint))
-        fingerprints = [each.fingerprint for each in others]
-        uncounted = update(_TABLE).where(_TABLE.c.subject.in_(fingerprints), _TABLE.c.count > 0)
+    uncount(sessions, others)
+
+
+def uncount(sessions: Sessions, subjects: Sequence[Subject]) -> None:
+    """All are as if the login had not come."""
+    uncounted = update(_TABLE).where(
+        _TABLE.c.subject.in_([each.fingerprint for each in subjects]), _TABLE.c.count > 0
+    )
+    with alone(sessions) as connection:
         connection.execute(uncounted.values(count=_TABLE.c.count - 1))

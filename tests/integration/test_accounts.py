@@ -9,7 +9,7 @@ import simplejson
 from argon2 import extract_parameters
 
 from payment_worker import retention
-from shared.passwords import Passwords
+from shared.passwords import AT_ONCE, Passwords
 from shared.settings import Settings
 from tests.accounts import PASSWORD, Payer, account_body
 from tests.api import CALL_S, Answer, Api
@@ -123,6 +123,33 @@ def test_one_network_address_cannot_try_many_accounts(api: Api, email: str) -> N
     payer = Payer(api)
     assert [payer.login(new_email(), WRONG).status for _ in range(6)] == [401] * 6
     assert_refused(payer.login(email), 429, "TOO_MANY_ATTEMPTS")
+
+
+def test_the_addresses_of_one_site_are_one(new_api: NewApi) -> None:
+    """Whoever has an IPv6 address has 2^64 of them: a new one for each guess gets no further."""
+    api = new_api(JWT_SECRET=SECRET, LOGIN_FAILURES_PER_ADDRESS=6, TRUSTED_PROXIES=1)
+
+    def guess(address: str) -> int:
+        body = {"email": new_email(), "password": WRONG}
+        return api.post(body, path="/api/user/login", X_Forwarded_For=address).status
+
+    assert [guess(f"2001:db8:0:7::{host}") for host in range(7)] == [401] * 6 + [429]
+    assert guess("2001:db8:0:8::1") == 401
+
+
+def test_what_was_not_looked_at_has_not_failed(api: Api, email: str) -> None:
+    """A login that was told to come back while others were looked at counts for nobody."""
+    passwords = Passwords(patience_s=0.01)
+    accounts = replace(api.services.accounts, passwords=passwords)
+    api.app.extensions["services"] = replace(api.services, accounts=accounts)
+    for _ in range(AT_ONCE):
+        assert passwords._turns.acquire(timeout=CALL_S)
+    for _ in range(7):
+        assert_refused(Payer(api).login(email), 503, "TOO_BUSY")
+    for _ in range(AT_ONCE):
+        passwords._turns.release()
+    assert Payer(api).login(email).status == 200
+    assert [Payer(api).login(email, WRONG).status for _ in range(4)] == [401] * 3 + [429]
 
 
 def test_guesses_that_race_do_not_get_past_the_limit(api: Api, email: str) -> None:
