@@ -74,7 +74,7 @@ def _caller(rule: str) -> Principal:
         return LOCAL  # on loopback alone, and not counted
     try:
         caller = services().tokens.read(authorization or "")
-    except BadToken:
+    except (BadToken, KeysUnavailable):
         _count(None)  # who guesses tokens has an address
         raise
     _count(caller)

@@ -9,9 +9,10 @@ import redis
 
 from payment_api.rate_limits import KEYS, REDIS_AGAIN_S, Limit, LocalCounters, RateLimits, site_of
 from shared.wakeup import connect_redis
-from tests.api import Answer, Api, assert_refused
+from tests.api import NOWHERE, Answer, Api, assert_refused
 from tests.factories import new_uuid
 from tests.integration.conftest import NewApi
+from tests.issuer import ec_key
 from tests.tokens import OTHER, SECRET, bearer
 from tests.waiting import wait_until
 from tests.webhooks import SECRET as WEBHOOK_SECRET
@@ -67,6 +68,14 @@ def test_an_address_has_so_many_requests(new_api: NewApi) -> None:
     assert_limited(answers[2])
     assert_limited(api.get("/payments", **here))
     assert api.get("/payments", **bearer("three"), X_Forwarded_For="203.0.113.8").status == 200
+
+
+def test_who_cannot_be_told_is_counted_by_the_address(new_api: NewApi) -> None:
+    """An issuer that is away lets nobody ask as often as they like."""
+    api = new_api(**CLOSED, JWKS_URL=f"{NOWHERE}/keys", RATE_LIMIT_ADDRESS="1/hour")
+    answers = [api.get("/payments", **ec_key("k").bearer("x")) for _ in range(2)]
+    assert_refused(answers[0], 503, "ISSUER_UNAVAILABLE")
+    assert_limited(answers[1])
 
 
 def test_the_refusal_is_in_the_contracts_words(new_api: NewApi) -> None:
