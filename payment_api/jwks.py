@@ -21,6 +21,7 @@ KEPT_S = 24 * 3600.0  # how long keys are believed while the issuer cannot be as
 TIMEOUT_S = 3.0
 MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_WAITING = 16  # requests that may wait for another's fetch; unknown key ids must not hold up all threads
+REFRESH = "issuer's keys"  # the thread's name
 SHORTEST_RSA_BITS = 2048  # RFC 7518, section 3.3
 
 
@@ -59,7 +60,7 @@ class Jwks:
         age_s = self._age_s()
         if age_s > KEPT_S or key_id not in self._keys:
             self._refresh()
-        elif age_s > FRESH_S and self._may_ask():
+        elif age_s > FRESH_S and self._may_ask() and not self._fetching.locked():
             self.refresh_soon()
         if self._age_s() > KEPT_S:
             raise KeysUnavailable("the issuer's keys cannot be had")
@@ -67,7 +68,7 @@ class Jwks:
 
     def refresh_soon(self) -> None:
         """Fetch the keys in the background, so that no request has to wait for them."""
-        threading.Thread(target=self._refresh, name="issuer's keys", daemon=True).start()
+        threading.Thread(target=self._refresh, name=REFRESH, daemon=True).start()
 
     def _age_s(self) -> float:
         return float("inf") if self._fetched_at is None else self._clock() - self._fetched_at

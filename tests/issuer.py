@@ -69,18 +69,21 @@ def ec_key(key_id: str) -> IssuerKey:
 
 
 class KeyServer:
-    """Publishes keys at an address; counts who asks, and can be down."""
+    """Publishes keys at an address; counts who asks, and can be down, or slow while `answers` is not set."""
 
     def __init__(self) -> None:
         """Listen on a free port of this machine."""
         self.asked = 0
         self.status = 200
         self.body = b'{"keys": []}'
+        self.answers = threading.Event()
+        self.answers.set()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.asked += 1
+                server.answers.wait()
                 self.send_response(server.status)
                 self.send_header("Content-Length", str(len(server.body)))
                 self.send_header("Location", "/elsewhere")
@@ -102,6 +105,7 @@ class KeyServer:
 
     def close(self) -> None:
         """Stop listening."""
+        self.answers.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -2,13 +2,14 @@
 
 import hashlib
 import hmac
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from payment_api.jwks import FLOOR_S, FRESH_S, KEPT_S, Jwks, KeysUnavailable
+from payment_api.jwks import FLOOR_S, FRESH_S, KEPT_S, REFRESH, Jwks, KeysUnavailable
 from tests.api import NOWHERE, Api, ServedApi, api_settings, assert_refused
 from tests.factories import new_uuid, payment_body
 from tests.integration.conftest import NewApi
@@ -157,6 +158,20 @@ def test_unknown_key_ids_do_not_flood_the_issuer(server: KeyServer) -> None:
         assert [jwks.find(f"made-up-{n}") for n in range(50)] == [None] * 50
         assert server.asked == asked + 1
         clock.now_s += FLOOR_S
+
+
+def test_a_slow_issuer_is_waited_for_by_one_thread(server: KeyServer) -> None:
+    """Requests go on with the keys that are known, and leave no thread each behind."""
+    clock = Clock()
+    jwks = Jwks(server.url, clock)
+    assert jwks.find("rsa-1") is not None
+    asked = server.asked
+    server.answers.clear()
+    clock.now_s += FRESH_S + 1
+    assert jwks.find("rsa-1") is not None
+    wait_until(lambda: server.asked > asked, GENEROUS_S, "the issuer to be asked")
+    assert all(jwks.find("rsa-1") for _ in range(50))
+    assert len([each for each in threading.enumerate() if each.name == REFRESH]) <= 1
 
 
 @pytest.mark.parametrize(
