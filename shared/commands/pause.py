@@ -13,11 +13,21 @@ from shared.payments import OperationKind
 
 
 def pause(sessions: Sessions, kinds: Iterable[OperationKind], actor: str) -> None:
-    """Halt these kinds, from the next claim on. What is in flight ends as it would."""
+    """Halt these kinds, from the next claim on. What is in flight ends as it would.
+
+    One that a restore has halted becomes this actor's, and does not go on when the restore is complete.
+    """
     with sessions.begin() as session:
         for kind in kinds:
             row = {"kind": kind, "since": func.clock_timestamp(), "actor": actor}
-            session.execute(insert(Pause).values(row).on_conflict_do_nothing())
+            added = insert(Pause).values(row)
+            session.execute(
+                added.on_conflict_do_update(
+                    index_elements=["kind"],
+                    set_={"actor": actor, "reason": None},
+                    where=Pause.reason.is_not(None),
+                )
+            )
 
 
 def resume(

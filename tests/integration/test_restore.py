@@ -10,7 +10,8 @@ import pytest
 from psycopg import sql
 
 from payment_worker import deadlines
-from shared.commands.pause import paused
+from shared.commands.pause import pause, paused
+from shared.commands.restore import lift, mark_restored
 from shared.payments import OperationKind, Status
 from shared.settings import Settings, load_settings
 from tests.accounts import Payer
@@ -267,6 +268,16 @@ def test_the_mark_stays_for_a_run_that_is_not_about_it(shop: Restorable) -> None
     assert paused(shop.bench.sessions) == [OperationKind.REFUND]
     status, said = operate("restored", "--backup-taken-at", "2999-01-01")
     assert (status, "future" in said) == (2, True)
+
+
+def test_what_an_operator_pauses_after_a_restore_stays_paused(shop: Restorable) -> None:
+    """The end of a restore lifts its own pause alone, also of a kind that both have halted."""
+    sessions = shop.bench.sessions
+    mark_restored(sessions, datetime.now(UTC), "olga")
+    pause(sessions, [OperationKind.REFUND], "olga")
+    with sessions.begin() as session:
+        lift(session, "a run")
+    assert paused(sessions) == [OperationKind.REFUND]
 
 
 def named(body: dict[str, Any]) -> dict[str, Any]:
