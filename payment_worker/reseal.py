@@ -18,7 +18,8 @@ from shared.documents import render_json
 from shared.models import Operation, Payment, Table
 from shared.models_accounts import Account
 from shared.models_customers import Customer, SavedCard
-from shared.models_notifications import NotificationEndpoint
+from shared.models_notifications import NotificationEndpoint, OrderCallback
+from shared.notifications import ORDER_TOKEN
 from shared.sealing import Sealer
 
 BATCH = 500  # a short transaction: it holds up no other writer for long
@@ -36,20 +37,27 @@ class Value(NamedTuple):
 
 
 class Resealed(NamedTuple):
-    """A table and the values in it."""
+    """A table, its key, and the values in it."""
 
     model: type[Table]
+    key: Column
     values: tuple[Value, ...]
 
 
 RESEALED = (
     Resealed(
         Payment,
+        Payment.id,
         (Value(Payment.payment_method_sealed, "payment.payment_method", Payment.payment_method_plain),),
     ),
-    Resealed(Operation, (Value(Operation.request_sealed, "operation.request", Operation.request_plain),)),
+    Resealed(
+        Operation,
+        Operation.id,
+        (Value(Operation.request_sealed, "operation.request", Operation.request_plain),),
+    ),
     Resealed(
         Customer,
+        Customer.id,
         (
             Value(Customer.email_sealed, EMAIL, Customer.email_plain, Customer.email_fingerprint),
             Value(Customer.name_sealed, "customer.name", Customer.name_plain),
@@ -57,6 +65,7 @@ RESEALED = (
     ),
     Resealed(
         SavedCard,
+        SavedCard.id,
         (
             Value(SavedCard.token_sealed, TOKEN, SavedCard.token_plain, SavedCard.token_fingerprint),
             Value(
@@ -68,6 +77,7 @@ RESEALED = (
     ),
     Resealed(
         Account,
+        Account.id,
         (
             Value(Account.email_sealed, ACCOUNT_EMAIL, fingerprint=Account.email_fingerprint),
             Value(Account.name_sealed, ACCOUNT_NAME),
@@ -76,11 +86,13 @@ RESEALED = (
     ),
     Resealed(
         NotificationEndpoint,
+        NotificationEndpoint.id,
         (
             Value(NotificationEndpoint.sealed_secret, SECRET_IS_ABOUT),
             Value(NotificationEndpoint.previous_sealed_secret, SECRET_IS_ABOUT),
         ),
     ),
+    Resealed(OrderCallback, OrderCallback.payment_id, (Value(OrderCallback.sealed_token, ORDER_TOKEN),)),
 )
 
 
@@ -108,7 +120,7 @@ def reseal(
 
 def _end_of_batch(sessions: Sessions, what: Resealed, after: uuid.UUID) -> uuid.UUID | None:
     """The last of the next rows, stale or not, so that no statement looks at more; None after the last."""
-    ids = select(what.model.id).where(what.model.id > after).order_by(what.model.id).limit(BATCH)  # type: ignore[attr-defined]
+    ids = select(what.key.label("id")).where(what.key > after).order_by(what.key).limit(BATCH)
     with reading(sessions) as session:
         return session.scalar(select(func.max(ids.subquery().c.id.cast(Text)).cast(Uuid)))
 
@@ -117,7 +129,7 @@ def _stale(
     session: Session, what: Resealed, sealer: Sealer, after: uuid.UUID, last: uuid.UUID
 ) -> list[dict[str, Any]]:
     """The rows of a batch, locked, with a value that is readable or under another key: raw, as stored."""
-    columns: list[ColumnElement[Any]] = [what.model.id]  # type: ignore[attr-defined]
+    columns: list[ColumnElement[Any]] = [what.key.label("id")]
     head, is_stale = sealer.current_head, []
     for value in what.values:
         raw = type_coerce(value.sealed, LargeBinary)
@@ -126,7 +138,7 @@ def _stale(
         if value.plain is not None:
             columns.append(value.plain.label(value.plain.key))
             is_stale.append(value.plain.is_not(None))
-    query = select(*columns).where(what.model.id > after, what.model.id <= last, or_(*is_stale))  # type: ignore[attr-defined]
+    query = select(*columns).where(what.key > after, what.key <= last, or_(*is_stale))
     return [dict(row) for row in session.execute(query.with_for_update()).mappings()]
 
 
@@ -141,7 +153,7 @@ def _change(session: Session, what: Resealed, sealer: Sealer, row: dict[str, Any
             changes[value.plain] = null()
         if value.fingerprint is not None:
             changes[value.fingerprint] = sealer.fingerprint(text, value.about)
-    session.execute(update(what.model).where(what.model.id == row["id"]).values(changes))  # type: ignore[attr-defined]
+    session.execute(update(what.model).where(what.key == row["id"]).values(changes))
 
 
 def _text(value: Value, sealer: Sealer, row: dict[str, Any]) -> str | None:

@@ -1,14 +1,18 @@
 """Data at rest: sealed when it is written, read when it is older, and moved over when the key changes."""
 
+import importlib
 import json
+import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import shared
 from payment_worker.commands import Desk
-from payment_worker.reseal import reseal
+from payment_worker.reseal import RESEALED, reseal
 from shared.command_messages import read_command
+from shared.models import Table
 from shared.payments import Command
 from shared.sealing import CannotOpen, Sealer
 from shared.settings import Settings
@@ -173,6 +177,21 @@ def test_the_key_before_is_needed_for_nothing_after_a_reseal(
     after = Settings(**{**vars(settings), "data_key": NEW_KEY, "data_key_previous": ""})
     with make_bench(after) as changed:
         person.assert_known(new_api(DATA_KEY=NEW_KEY, **given), changed)
+
+
+def test_every_sealed_column_is_moved_over() -> None:
+    """One that is forgotten would need the key before for as long as its rows stay."""
+    for module in pkgutil.iter_modules(shared.__path__):
+        if module.name.startswith("models"):
+            importlib.import_module(f"shared.{module.name}")
+    stored = {
+        f"{table}.{column.name}"
+        for table in Table.metadata.tables.values()
+        for column in table.columns
+        if "sealed" in column.name
+    }
+    moved = {f"{each.model.__tablename__}.{value.sealed.key}" for each in RESEALED for value in each.values}
+    assert moved == stored
 
 
 def test_operators_commands_need_no_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
