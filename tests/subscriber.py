@@ -52,9 +52,16 @@ class Subscriber:
     """A web server that keeps what it is sent and answers with the status that `behave` returns."""
 
     def __init__(
-        self, behave: Callable[[Call], int] = lambda _: 200, headers: Mapping[str, str] | None = None
+        self,
+        behave: Callable[[Call], int] = lambda _: 200,
+        headers: Mapping[str, str] | None = None,
+        *,
+        keeps: bool = True,
     ) -> None:
-        """Listen on a free port of this machine; `headers` come with every answer."""
+        """Listen on a free port of this machine; `headers` come with every answer.
+
+        An OSError of `behave` cuts the connection. Without `keeps`, `calls` stays empty.
+        """
         self.calls: list[Call] = []
         self.behave = behave
         subscriber = self
@@ -64,7 +71,8 @@ class Subscriber:
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
                 named = CaseInsensitiveDict(self.headers.items())
                 call = Call(self.command, self.path, named, raw)
-                subscriber.calls.append(call)
+                if keeps:
+                    subscriber.calls.append(call)
                 status = subscriber.behave(call)
                 self.send_response(status)
                 for name, value in (headers or {}).items():

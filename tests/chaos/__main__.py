@@ -6,7 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from deploy.local.client import StackFailed, running_stack
 from deploy.local.state import SUPERVISOR, StackIsLive, StateFolder
 from deploy.local.wipe import wipe
 from tests.chaos.accounts import settle
+from tests.chaos.receiver import Receiver
 from tests.chaos.report import COUNTED, show
 from tests.chaos.run import NotAtRest, Run
 from tests.chaos.schedule import draw
@@ -30,7 +31,7 @@ KILLS = 30
 RATE_PER_S = 8.0
 BROKERS = {"embedded": ("embedded",), "apache": ("apache",), "both": ("embedded", "apache")}
 # Two looks this far apart find out that Stripe has not made a charge; ten minutes by default.
-DEFAULTS = {"VERIFY_ABSENCE_S": "5", "LOG_LEVEL": "warning"}
+DEFAULTS = {"VERIFY_ABSENCE_S": "5", "LOG_LEVEL": "warning", "RESERVATIONS": "on"}
 BROKEN_OFF = (AssertionError, StackFailed, psutil.Error, psycopg.OperationalError, requests.RequestException)
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -90,9 +91,12 @@ def _run(
     wipe(StateFolder(folder))
     failure = None
     settings = {name: os.environ.get(name) or value for name, value in DEFAULTS.items()}
-    with running_stack(folder, env={**settings, "BROKER": broker}) as stack, Screen(console, kills) as screen:
+    with closing(Receiver(f"{seed} receiver")) as receiver, ExitStack() as context:
+        told = {**settings, "BROKER": broker, "ORDER_STATUS_URL": receiver.orders_url}
+        stack = context.enter_context(running_stack(folder, env=told))
+        screen = context.enter_context(Screen(console, kills))
         screen.say(f"the stack is up, with the broker {broker}; logs in {folder / 'logs'}")
-        run = Run(stack, screen, seed, rate_per_s, broker)
+        run = Run(stack, receiver, screen, seed, rate_per_s, broker)
         try:
             with run.under_load():
                 run.strike_all(draw(seed, kills))

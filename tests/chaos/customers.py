@@ -1,10 +1,12 @@
 """Customers who repeat what was not answered, under the same key or message id, until it is."""
 
 import asyncio
+import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
@@ -23,14 +25,20 @@ ANSWER_S: Final = 30.0
 AGAIN_S: Final = 0.3
 LOOK_S: Final = 3.0  # without news a customer looks for himself
 ASK_AGAIN_S: Final = 6.0  # a message may have been lost with its broker
+KNOWN: Final = frozenset({"authorized", "succeeded", "failed"})
 NO_ANSWER: Final = "none"
-IN_USE: Final = "IDEMPOTENCY_KEY_IN_USE"  # the request before, whose answer was lost, is still under way
+NOT_YET: Final = (
+    "IDEMPOTENCY_KEY_IN_USE",  # the request before, whose answer was lost, is still under way
+    "Reservation not found",  # its message was not read
+)
 COME_BACK: Final = frozenset({429, 500, 502, 503, 504})
-TAKEN: Final = frozenset({200, 201, 202, 422})
+TAKEN: Final = frozenset({200, 201, 202, 402, 422})
+TWICE: Final = 0.2  # so many messages are sent twice at once
 ASYNC: Final = "respond-async"
 HTTP_NOT_FOUND: Final = 404
 
 Payment = dict[str, Any]
+Message = tuple[bytes, list[tuple[str, str | bytes | None]]]  # a value and its headers
 
 
 class Refused(Exception):
@@ -38,7 +46,7 @@ class Refused(Exception):
 
 
 class News:
-    """What was heard of orders on Kafka; belongs to the customers' event loop."""
+    """What was heard of orders and subscriptions on Kafka; belongs to the customers' event loop."""
 
     def __init__(self) -> None:
         """Nothing was heard yet."""
@@ -47,7 +55,9 @@ class News:
 
     def note(self, outcome: Outcome) -> None:
         """Wake who waits for news of this order."""
-        order_id = outcome.data["orderId"]
+        order_id = outcome.data["orderId"] or outcome.data.get("subscriptionId")
+        if order_id is None:
+            return
         self.first_at.setdefault(order_id, time.monotonic())
         if event := self._waiting.get(order_id):
             event.set()
@@ -74,105 +84,112 @@ class Customers:
     http: aiohttp.ClientSession
     producer: Producer
     news: News
+    lots: random.Random
     answers: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
 
-    async def play(self, course: Course, case: Case, prefer: str = ASYNC) -> None:
-        """Take an order to its end, however long that takes; what goes wrong for good is in `refused`."""
-        try:
-            await _COURSES[course](self, case, prefer)
-        except Refused as refusal:
-            self.refused.append(f"order {case.order.order_id}, {course}: {refusal}")
-        finally:
-            self.news.forget(case.order.order_id)
+    async def order(self, case: Case, prefer: str, **details: str) -> None:
+        """Order."""
+        order = case.order
+        body = {"orderId": order.order_id, "customerId": order.customer_id, "amount": order.amount}
+        await self.command(case, "/payments", body | order.details | details, prefer)
 
     async def charge(self, case: Case, prefer: str) -> Payment:
         """Order, and wait until the outcome is known."""
-        order = case.order
-        body = {"orderId": order.order_id, "customerId": order.customer_id, "amount": order.amount}
-        await self._command(case, "/payments", body | order.details, prefer)
-        first = {"authorized"} if order.details else {"succeeded", "failed"}
-        return await self._until(case, lambda payment: payment["status"] in first)
+        await self.order(case, prefer)
+        return await self.until(case, lambda payment: payment["status"] in KNOWN)
 
     async def capture(self, case: Case, prefer: str) -> None:
         """Hold, then take a part."""
         payment = await self.charge(case, prefer)
-        await self._command(case, f"/payments/{payment['id']}/capture", {"amount": PART}, prefer)
-        await self._until(case, _is_at_its_end(case))
+        await self.command(case, f"/payments/{payment['id']}/capture", {"amount": PART}, prefer)
+        await self.until(case, is_at_its_end(case))
 
     async def void(self, case: Case, prefer: str) -> None:
         """Hold, then let go."""
         payment = await self.charge(case, prefer)
-        await self._command(case, f"/payments/{payment['id']}/cancel", {"reason": "out of stock"}, prefer)
-        await self._until(case, _is_at_its_end(case))
+        await self.command(case, f"/payments/{payment['id']}/cancel", {"reason": "out of stock"}, prefer)
+        await self.until(case, is_at_its_end(case))
 
     async def refund(self, case: Case, prefer: str) -> None:
         """Charge, then give back a part and another part, both asked for at once."""
         payment = await self.charge(case, prefer)
         path, body = f"/payments/{payment['id']}/refunds", {"amount": PART}
-        await asyncio.gather(*(self._command(case, path, body, prefer) for _ in range(2)))
-        await self._until(case, _is_at_its_end(case))
+        await asyncio.gather(*(self.command(case, path, body, prefer) for _ in range(2)))
+        await self.until(case, is_at_its_end(case))
 
     async def ask_to_capture(self, case: Case, _prefer: str) -> None:
         """Hold and take a part, by messages alone."""
         payment = await self._ask_to_hold(case)
-        await self._ask(case, "capture-payment", {"paymentId": payment["id"], "amount": PART})
+        await self.ask(case, "capture-payment", message({"paymentId": payment["id"], "amount": PART}))
 
     async def ask_to_void(self, case: Case, _prefer: str) -> None:
         """Hold and let go, by messages alone; the cart names the payment."""
         await self._ask_to_hold(case)
-        await self._ask(case, "cancel-payment", {"cartId": case.order.order_id})
+        await self.ask(case, "cancel-payment", message({"cartId": case.order.order_id}))
 
     async def ask_to_refund(self, case: Case, prefer: str) -> None:
         """Charge; give back a part by a message."""
         await self.charge(case, prefer)
-        await self._ask(case, "refund-payment", {"orderId": case.order.order_id, "amount": PART})
+        await self.ask(case, "refund-payment", message({"orderId": case.order.order_id, "amount": PART}))
 
     async def _ask_to_hold(self, case: Case) -> Payment:
         order = case.order
         hold: dict[str, Any] = {"cartId": order.order_id, "orderId": order.order_id}
         hold |= {"customerId": order.customer_id}
         hold |= {"amount": case.money.amount_minor, "currency": order.currency}
-        return await self._ask(case, "authorize-payment", hold, lambda held: held["status"] == "authorized")
+        return await self.ask(case, "authorize-payment", message(hold), is_done=is_held)
 
-    async def _ask(
+    async def ask(
         self,
         case: Case,
         topic: str,
-        value: Mapping[str, Any],
+        *messages: Message,
         is_done: Callable[[Payment], bool] | None = None,
     ) -> Payment:
-        """Send a message, the same again and again, until what it asks for has come about."""
-        message_id, text = str(uuid.uuid4()).encode(), simplejson.dumps(value).encode()
-        is_done = is_done or _is_at_its_end(case)
-        while True:
-            self.producer.produce(topic, text, headers=[("ce_id", message_id)])
-            self.producer.poll(0)
-            try:
-                async with asyncio.timeout(ASK_AGAIN_S):
-                    payment = await self._until(case, is_done)
-            except TimeoutError:
-                continue
-            case.answers.append(Answer(0, payment["id"], payment["status"]))
-            return payment
+        """Send messages, the same again and again, until what they ask for has come about."""
+        async with self.telling(topic, *messages):
+            payment = await self.until(case, is_done or is_at_its_end(case))
+        case.answers.append(Answer(0, payment["id"], payment["status"]))
+        return payment
 
-    async def _until(self, case: Case, is_done: Callable[[Payment], bool]) -> Payment:
-        """Look at the order's payment, now and at every news of it, until it is as wanted."""
-        order_id = case.order.order_id
+    @asynccontextmanager
+    async def telling(self, topic: str, *messages: Message) -> AsyncIterator[None]:
+        """Send messages, the same again and again, sometimes twice at once, until the end of the block."""
+        task = asyncio.create_task(self._tell(topic, messages))
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _tell(self, topic: str, messages: tuple[Message, ...]) -> None:
         while True:
-            found = await self._call("GET", f"/payments?orderId={order_id}")
+            for text, headers in messages:
+                for _ in range(2 if self.lots.random() < TWICE else 1):
+                    self.producer.produce(topic, text, headers=headers)
+            self.producer.poll(0)
+            await asyncio.sleep(ASK_AGAIN_S)
+
+    async def until(self, case: Case, is_done: Callable[[Payment], bool]) -> Payment:
+        """Look at the order's payment, now and at every news of it, until it is as wanted."""
+        while True:
+            found = await self.call("GET", f"/payments?{named(case)}")
             if found["payments"] and is_done(payment := found["payments"][0]):
                 return dict(payment)
-            await self.news.wait(order_id, LOOK_S)
+            await self.news.wait(case.order.order_id, LOOK_S)
 
-    async def _command(self, case: Case, path: str, body: dict[str, Any], prefer: str) -> None:
-        answer = await self._call(
-            "POST", path, body, {"Prefer": prefer, "Idempotency-Key": str(uuid.uuid4())}
-        )
-        payment = answer["payment"]
+    async def command(self, case: Case, path: str, body: dict[str, Any], prefer: str) -> None:
+        """Send a command until it is answered; the answer names the order's payment."""
+        answer = await self.post(path, body, prefer)
+        if (payment := answer.get("payment")) is None:
+            raise Refused(simplejson.dumps(answer))
         case.answers.append(Answer(answer["http_status"], payment["id"], payment["status"]))
 
-    async def _call(
+    async def post(self, path: str, body: dict[str, Any], prefer: str = ASYNC) -> dict[str, Any]:
+        """Send a request under a key of its own until it is answered. Raises Refused."""
+        return await self.call("POST", path, body, {"Prefer": prefer, "Idempotency-Key": str(uuid.uuid4())})
+
+    async def call(
         self,
         method: str,
         path: str,
@@ -189,7 +206,7 @@ class Customers:
                 self.answers[NO_ANSWER] += 1
             else:
                 self.answers[f"{method} {status}"] += 1
-                if status not in COME_BACK and IN_USE not in text:
+                if status not in COME_BACK and not any(each in text for each in NOT_YET):
                     return _read(status, text)
             await asyncio.sleep(AGAIN_S)
 
@@ -199,12 +216,30 @@ def _read(status: int, text: str) -> dict[str, Any]:
         answer: dict[str, Any] = simplejson.loads(text, use_decimal=True)
     except ValueError:
         raise Refused(f"{status} {text[:200]}") from None
-    if status not in TAKEN or (answer.get("payment") is None and "payments" not in answer):
+    if status not in TAKEN:
         raise Refused(f"{status} {text[:300]}")
     return answer | {"http_status": status}
 
 
-def _is_at_its_end(case: Case) -> Callable[[Payment], bool]:
+def message(value: Mapping[str, Any]) -> Message:
+    """A message under an id of its own, by which a repeat is known."""
+    return simplejson.dumps(value).encode(), [("ce_id", str(uuid.uuid4()).encode())]
+
+
+def named(case: Case) -> str:
+    """How to look for an order's payment; a subscription's has no order, and is its customer's only one."""
+    if case.label == Course.SUBSCRIBED:
+        return f"customerId={case.order.customer_id}"
+    return f"orderId={case.order.order_id}"
+
+
+def is_held(payment: Payment) -> bool:
+    """Whether the money is held."""
+    return bool(payment["status"] == "authorized")
+
+
+def is_at_its_end(case: Case) -> Callable[[Payment], bool]:
+    """Whether a payment is as the order must end."""
     end = (case.expected, case.captured, case.refunded)
 
     def look(payment: Payment) -> bool:
@@ -214,17 +249,3 @@ def _is_at_its_end(case: Case) -> Callable[[Payment], bool]:
         ) == end
 
     return look
-
-
-_COURSES: Final[Mapping[Course, Callable[[Customers, Case, str], Awaitable[object]]]] = MappingProxyType(
-    {
-        Course.CHARGE: Customers.charge,
-        Course.DECLINED: Customers.charge,
-        Course.CAPTURE: Customers.capture,
-        Course.VOID: Customers.void,
-        Course.REFUND: Customers.refund,
-        Course.ASKED_CAPTURE: Customers.ask_to_capture,
-        Course.ASKED_VOID: Customers.ask_to_void,
-        Course.ASKED_REFUND: Customers.ask_to_refund,
-    }
-)

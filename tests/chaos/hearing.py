@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from deploy.local.demo.evidence import Heard
 from deploy.local.ordering.outcomes import OUTCOMES, Outcome, read
+from tests.chaos.told import PROCESSED
 
 REJECTED: Final = "payment-rejected"  # the answer to a command on Kafka that was refused
 ASSIGN_S: Final = 5.0
@@ -18,11 +19,12 @@ END_S: Final = 10.0
 
 
 class Hearing:
-    """A consumer in a thread of its own; `heard` and `rejected` are what it has heard so far."""
+    """A consumer in a thread of its own; `heard`, `processed` and `rejected` are what it has heard so far."""
 
     def __init__(self, bootstrap_servers: str, tell: Callable[[Outcome], None]) -> None:
         """`tell` is called for each outcome, repeated ones too, in this thread."""
         self.heard = Heard()
+        self.processed = Heard()  # the catalog's outcomes
         self.rejected: list[str] = []
         self._bootstrap_servers = bootstrap_servers
         self._tell = tell
@@ -33,6 +35,10 @@ class Hearing:
     def start(self) -> None:
         """Begin to listen."""
         self._thread.start()
+
+    def ids(self) -> set[str]:
+        """The ids of all events so far."""
+        return self.heard.ids() | self.processed.ids()
 
     def start_anew(self) -> None:
         """Read everything again: a broker that has lost its data counts its messages from the first on."""
@@ -73,7 +79,7 @@ class Hearing:
             known = consumer.list_topics(timeout=ASSIGN_S).topics
             places = [
                 TopicPartition(topic, number, OFFSET_BEGINNING)
-                for topic in (*OUTCOMES, REJECTED)
+                for topic in (*OUTCOMES, PROCESSED, REJECTED)
                 for number in known[topic].partitions
             ]
         if not places:
@@ -87,7 +93,8 @@ class Hearing:
             self._note_rejection(simplejson.loads(message.value() or b"{}"))
             return
         outcome = read(message)
-        self.heard.note(outcome, "repeat" if outcome.event_id in self._known else "new")
+        of_whom = self.processed if outcome.topic == PROCESSED else self.heard
+        of_whom.note(outcome, "repeat" if outcome.event_id in self._known else "new")
         self._known.add(outcome.event_id)
         self._tell(outcome)
 

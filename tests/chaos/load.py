@@ -14,6 +14,7 @@ from deploy.local.demo.orders import Case
 from deploy.local.ordering.outcomes import Outcome
 from tests.chaos.courses import Course, choose, new_case
 from tests.chaos.customers import ANSWER_S, ASYNC, Customers, News
+from tests.chaos.plays import play
 
 HEADERS: Final = {"Content-Type": "application/json"}
 PATIENT: Final = 0.3  # so many customers wait for the outcome with their request
@@ -91,7 +92,7 @@ class Load:
         async with aiohttp.ClientSession(
             self._endpoints.api_url, connector=connector, timeout=timeout, headers=HEADERS
         ) as http:
-            self.customers = Customers(http, producer, self.news)
+            self.customers = Customers(http, producer, self.news, random.Random(self._lots.random()))
             self._started.set()
             arrivals = asyncio.create_task(self._arrive())
             await self._end.wait()
@@ -113,7 +114,7 @@ class Load:
     def _begin(self, course: Course, case: Case, prefer: str) -> None:
         assert self.customers is not None
         self.cases.append(case)
-        task = self._loop.create_task(self.customers.play(course, case, prefer))
+        task = self._loop.create_task(play(self.customers, course, case, prefer))
         self._playing.add(task)
         task.add_done_callback(self._leave)
 

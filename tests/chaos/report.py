@@ -9,7 +9,9 @@ from rich.table import Table
 
 SHOWN: Final = 20  # findings
 WRONG: Final = ("unaccounted", "open")
-COUNTED: Final = ("accepted", "charged", "refunded", "cancelled", "declined", "events", *WRONG)
+ENDS: Final = ("charged", "refunded", "cancelled", "declined")
+TOLD: Final = ("events", "processed", "notified", "callbacks")
+COUNTED: Final = ("accepted", *ENDS, *TOLD, *WRONG)
 
 
 def show(console: Console, runs: dict[str, dict[str, Any]]) -> None:
@@ -38,10 +40,10 @@ def _strikes(broker: str, run: dict[str, Any]) -> Table:
 def _orders(runs: dict[str, dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("broker")
+    for broker in runs:
+        table.add_column(broker, justify="right")
     for name in COUNTED:
-        table.add_column(name, justify="right")
-    for broker, run in runs.items():
-        table.add_row(broker, *(_counted(name, run[name]) for name in COUNTED))
+        table.add_row(name, *(_counted(name, run[name]) for run in runs.values()))
     return table
 
 

@@ -10,17 +10,22 @@ from datetime import UTC, datetime
 from typing import Final
 
 import psycopg
+import requests
 
 from deploy.local.client import RunningStack
 from deploy.local.demo.evidence import Database
 from deploy.local.demo.stripe_control import StripeControl
 from deploy.local.parts import program
 from tests.chaos.courses import Course, new_case
+from tests.chaos.customers import ANSWER_S
 from tests.chaos.hearing import Hearing
+from tests.chaos.history import History
 from tests.chaos.load import Load
+from tests.chaos.receiver import Receiver
 from tests.chaos.schedule import Kind, Strike
 from tests.chaos.screen import Screen
 from tests.chaos.strikes import Striker, Wound
+from tests.chaos.told import PROCESSED
 
 PATIENCE_S: Final = 15.0  # then the next strike comes, recovered or not
 POLL_S: Final = 0.05
@@ -60,10 +65,17 @@ class Run:
     """Drives one stack; what was sent, done and heard is kept for the audit."""
 
     def __init__(
-        self, stack: RunningStack, screen: Screen, seed: str, rate_per_s: float, broker: str
+        self,
+        stack: RunningStack,
+        receiver: Receiver,
+        screen: Screen,
+        seed: str,
+        rate_per_s: float,
+        broker: str,
     ) -> None:
-        """Nothing happens before `strike_all`."""
+        """Nothing happens before `under_load`."""
         self.stack = stack
+        self.receiver = receiver
         self.stripe = StripeControl(str(stack.endpoints.stripe_api_url))
         self.load = Load(stack.endpoints, rate_per_s, f"{seed} load")
         self.hearing = Hearing(stack.endpoints.kafka_bootstrap_servers, self.load.tell)
@@ -78,8 +90,9 @@ class Run:
 
     @contextmanager
     def under_load(self) -> Iterator[None]:
-        """Orders come, and outcomes are heard, within the block."""
+        """Orders come, and outcomes are heard, on Kafka and by webhook, within the block."""
         self.stripe.latency_ms(*BANK_MS)
+        self._subscribe()
         self.hearing.start()
         self.load.start()
         try:
@@ -87,6 +100,13 @@ class Run:
         finally:
             self.load.stop()
             self.hearing.stop()
+
+    def _subscribe(self) -> None:
+        """Have the receiver told of every event, before there is any."""
+        url, body = f"{self.stack.endpoints.api_url}/notification-endpoints", {"url": self.receiver.hooks_url}
+        answer = requests.post(url, json=body, timeout=ANSWER_S)
+        answer.raise_for_status()
+        self.receiver.secret = answer.json()["secret"]
 
     def strike_all(self, strikes: list[Strike]) -> None:
         """Do one thing after the other, each when the one before is recovered from or is taking too long."""
@@ -107,17 +127,21 @@ class Run:
         self._screen.say("no more orders come; those under way go on to their ends")
         self._until(lambda: self.load.under_way() == 0, REST_S, "orders under way", self.load.under_way)
         self._until(lambda: not self._open, REST_S, "parts that are away", lambda: len(self._open))
-        with closing(Database(self.stack.endpoints.database_url)) as database:
+        url = self.stack.endpoints.database_url
+        with closing(Database(url)) as database, closing(History(url)) as history:
             self._until(lambda: database.open_count() == 0, REST_S, "open operations and events")
             if self._forgets and any(blow.strike.kind is Kind.BROKER for blow in self.blows):
                 self._replay()
                 self._until(lambda: database.open_count() == 0, REST_S, "events to announce again")
-            due = database.announced()
+            due = database.announced() | history.ids(PROCESSED)
             self._until(
-                lambda: due <= self.hearing.heard.ids(),
+                lambda: due <= self.hearing.ids(),
                 REST_S,
                 "events not heard",
-                lambda: len(due - self.hearing.heard.ids()),
+                lambda: len(due - self.hearing.ids()),
+            )
+            self._until(
+                lambda: not history.untold(), REST_S, "webhooks and callbacks", lambda: len(history.untold())
             )
         self._judge_forgotten()
         self._screen.show(self)
