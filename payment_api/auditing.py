@@ -51,4 +51,5 @@ def _named() -> dict[str, Any]:
     )
     facts = flask.g.get("facts", {})
     # A payment method's id is shown by its end, as in evidence: some can be paid with.
-    return redacted(named) | ({"payment_id": facts["payment_id"]} if "payment_id" in facts else {})
+    shown: dict[str, Any] = redacted(named)
+    return shown | ({"payment_id": facts["payment_id"]} if "payment_id" in facts else {})
