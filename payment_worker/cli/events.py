@@ -119,7 +119,7 @@ def parked(settings: Settings, limit: int, *, as_json: bool) -> None:
 
 
 @events.command()
-@click.argument("event_ids", metavar="EVENT_ID...", type=click.UUID, nargs=-1)
+@click.argument("event_ids", metavar="[EVENT_ID]...", type=click.UUID, nargs=-1)
 @click.option("--all", "every", is_flag=True, help="all that are parked")
 @with_settings("events unpark", "DATABASE_URL", changes=True)
 def unpark(settings: Settings, event_ids: tuple[uuid.UUID, ...], *, every: bool) -> None:
