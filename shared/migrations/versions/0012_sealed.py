@@ -30,13 +30,16 @@ INDEXES = (
 
 
 def upgrade() -> None:
-    """Add nullable columns, and unique indexes without holding up those who write."""
-    for table, column in ADDED:
-        op.add_column(table, sa.Column(column, sa.LargeBinary(), nullable=True), if_not_exists=True)
-    # May be done twice, as everything here.
-    op.execute("ALTER TABLE customer ALTER COLUMN email DROP NOT NULL")
-    op.execute("ALTER TABLE saved_card ALTER COLUMN token DROP NOT NULL")
+    """Add nullable columns, and unique indexes without holding up those who write.
+
+    One table is locked at a time, for a moment: who waits for a second one would hold up both.
+    """
     with op.get_context().autocommit_block():
+        for table, column in ADDED:
+            op.add_column(table, sa.Column(column, sa.LargeBinary(), nullable=True), if_not_exists=True)
+        # May be done twice, as everything here.
+        op.execute("ALTER TABLE customer ALTER COLUMN email DROP NOT NULL")
+        op.execute("ALTER TABLE saved_card ALTER COLUMN token DROP NOT NULL")
         for name, table, columns, where in INDEXES:
             # A build that was interrupted leaves an invalid index behind.
             op.drop_index(name, table, postgresql_concurrently=True, if_exists=True)
