@@ -11,15 +11,19 @@ from payment_worker import auditing
 from payment_worker.auditing import take_turn
 from payment_worker.figures import Figures
 from payment_worker.invariants import INVARIANTS, broken
+from shared.commands.cancel import cancel_payment
+from shared.commands.create import CreatePayment, create_payment
+from shared.commands.process import process_payment
 from shared.database import alone
+from shared.money import Money
 from shared.payments import CaptureMethod
 from shared.settings import Settings
 from shared.wakeup import connect_redis
 from tests.api import Stored
 from tests.factories import new_uuid
-from tests.life import cancel, capture, hold, refund
+from tests.life import ORIGIN, cancel, capture, hold, refund
 from tests.operating import operate
-from tests.worker import Bench, make_bench
+from tests.worker import NOT_DUE_S, Bench, make_bench
 
 DECLINED_MINOR = 1_013
 
@@ -85,7 +89,21 @@ def lives(bench: Bench) -> dict[str, uuid.UUID]:
     bench.attempt(capture(bench, hold(bench), 500).id)
     bench.attempt(cancel_of(bench, hold(bench)))
     cancel(bench, bench.order(capture_method=CaptureMethod.MANUAL))
+    accounts(bench)
     return {name: bench.payment(each).id for name, each in operations.items()}
+
+
+def accounts(bench: Bench) -> None:
+    """Payments of an account: recorded and no more, processed, and given up before that."""
+    command = CreatePayment(money=Money(10_000, "USD"), customer_id="ada", unasked=True)
+    after = {"recovery_after_s": NOT_DUE_S}
+    _, asked, given_up = (
+        create_payment(bench.sessions, command, ORIGIN, simulated=True, **after).payment.id for _ in range(3)
+    )
+    operation = process_payment(bench.sessions, asked, ORIGIN, **after).operation
+    assert operation is not None
+    bench.attempt(operation.id)
+    cancel_payment(bench.sessions, given_up, None, ORIGIN, **after)
 
 
 def cancel_of(bench: Bench, held: uuid.UUID) -> uuid.UUID:
