@@ -24,7 +24,7 @@ from tests.chaos.courses import PART, Course
 ANSWER_S: Final = 30.0
 AGAIN_S: Final = 0.3
 LOOK_S: Final = 3.0  # without news a customer looks for himself
-ASK_AGAIN_S: Final = 6.0  # a message may have been lost with its broker
+ASK_AGAIN_S: Final = 6.0  # a message may have been lost with its broker; then after twice as long, and so on
 KNOWN: Final = frozenset({"authorized", "succeeded", "failed"})
 NO_ANSWER: Final = "none"
 NOT_YET: Final = (
@@ -150,15 +150,13 @@ class Customers:
         """Send messages, the same again and again, until what they ask for has come about; some even then."""
         async with self.telling(topic, *messages):
             payment = await self.until(case, is_done or is_at_its_end(case))
-        for each in messages:
-            if self.lots.random() < TWICE:
-                self._send(topic, each)
+        self._send_some(topic, messages)
         case.answers.append(Answer(0, payment["id"], payment["status"]))
         return payment
 
     @asynccontextmanager
     async def telling(self, topic: str, *messages: Message) -> AsyncIterator[None]:
-        """Send messages, the same again and again, sometimes twice at once, until the end of the block."""
+        """Send messages, some twice at once, and the same again and again until the end of the block."""
         task = asyncio.create_task(self._tell(topic, messages))
         try:
             yield
@@ -166,12 +164,18 @@ class Customers:
             task.cancel()
 
     async def _tell(self, topic: str, messages: tuple[Message, ...]) -> None:
+        self._send_some(topic, messages)
+        pause_s = ASK_AGAIN_S
         while True:
             for each in messages:
                 self._send(topic, each)
-                if self.lots.random() < TWICE:
-                    self._send(topic, each)
-            await asyncio.sleep(ASK_AGAIN_S)
+            await asyncio.sleep(pause_s)
+            pause_s *= 2  # else those who wait for a backlog would keep it from ever ending
+
+    def _send_some(self, topic: str, messages: tuple[Message, ...]) -> None:
+        for each in messages:
+            if self.lots.random() < TWICE:
+                self._send(topic, each)
 
     def _send(self, topic: str, message: Message) -> None:
         text, headers = message
