@@ -12,13 +12,14 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.local.client import RunningStack, running_stack
-from tests.stacks import SERVERS, charge, ledger_size, read, until, whole_stack
+from deploy.local.postgres import FSYNC
+from tests.stacks import NOTHING_LEFT_S, SERVERS, charge, ledger_size, read, until, whole_stack
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """One stack of servers for the tests of this file that leave it up."""
-    with running_stack(tmp_path_factory.mktemp("stack"), only_servers=True) as running:
+    with running_stack(tmp_path_factory.mktemp("stack"), only_servers=True, env={FSYNC: "on"}) as running:
         yield running
 
 
@@ -57,12 +58,12 @@ def test_the_broker_takes_messages_at_once(stack: RunningStack) -> None:
     }
     admin = AdminClient(bootstrap)
     for future in admin.create_topics([NewTopic("stack-test", 6, 1)]).values():
-        future.result(10)
-    assert len(admin.list_topics("stack-test", 10).topics["stack-test"].partitions) == 6
+        future.result(60)
+    assert len(admin.list_topics("stack-test", 60).topics["stack-test"].partitions) == 6
     delivered: list[object] = []
     producer = Producer({**bootstrap, "acks": "all", "enable.idempotence": True})
     producer.produce("stack-test", b"1", b"key", on_delivery=lambda error, _message: delivered.append(error))
-    producer.flush(10)
+    producer.flush(60)
     assert delivered == [None]
 
 
@@ -108,7 +109,7 @@ def test_a_killed_server_comes_back_on_its_own_port(stack: RunningStack, name: s
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert redis.Redis.from_url(stack.endpoints.redis_url).ping()
     admin = AdminClient({"bootstrap.servers": stack.endpoints.kafka_bootstrap_servers})
-    assert len(admin.list_topics(timeout=10).brokers) == 1
+    assert len(admin.list_topics(timeout=60).brokers) == 1
     assert ledger_size(stack) >= 0
     assert f"{name} ended (signal SIGKILL); starting it again" in stack.log("supervisor")
 
@@ -139,4 +140,4 @@ def test_a_killed_watchdog_is_replaced(stack: RunningStack) -> None:
 
     (old,) = watchdogs()
     old.kill()
-    until(lambda: any(dog.pid != old.pid for dog in watchdogs()), 5, "no new watchdog")
+    until(lambda: any(dog.pid != old.pid for dog in watchdogs()), NOTHING_LEFT_S, "no new watchdog")
