@@ -9,14 +9,14 @@ from confluent_kafka import TopicPartition
 
 from payment_worker.commands import CommandConsumer, Desk
 from shared.events import DEAD_LETTERS, PARTITIONS, PAYMENT_REJECTED
-from shared.kafka import Deliveries, make_consumer
+from shared.kafka import Deliveries
 from shared.orders import make_orders
 from shared.payments import Command, Notice
 from shared.settings import Settings
 from tests.factories import as_json, new_uuid
 from tests.shop import Shop
-from tests.topics import HASTY, Headers, Received, kafka_of, make_topics, read_topics, write
-from tests.waiting import wait_until
+from tests.topics import PROMPT, Alone, Headers, Received, kafka_of, make_topics, read_topics, write
+from tests.waiting import LONGEST_S, wait_until
 
 SOON_S: Final = 30.0
 
@@ -25,15 +25,14 @@ class Door:
     """A consumer of commands and notices, the topics that it reads and the payments that it makes."""
 
     def __init__(self, shop: Shop, settings: Settings) -> None:
-        """Join the group."""
-        kafka = kafka_of(settings, **HASTY)
+        """Take up what nobody has handled yet."""
         self.shop = shop
         self.settings = settings
         self.stop = threading.Event()
-        self.kafka = make_consumer(kafka, settings.kafka_topic_prefix + "payment-commands", "test-commands")
+        self.kafka = Alone(kafka_of(settings), settings.kafka_topic_prefix, "payment-commands")
         self.consumer = CommandConsumer(
             self.kafka,
-            Deliveries(kafka, "test-rejections"),
+            Deliveries(kafka_of(settings, **PROMPT), "test-rejections"),
             settings.kafka_topic_prefix,
             Desk(shop.bench.sessions, settings, make_orders(settings)),
             [*Command, *Notice],
@@ -87,7 +86,7 @@ class Door:
         """How many messages of a topic the group is done with."""
         name = self.settings.kafka_topic_prefix + topic
         places = [TopicPartition(name, number) for number in range(PARTITIONS)]
-        return sum(max(place.offset, 0) for place in self.kafka.committed(places, timeout=SOON_S))
+        return sum(max(place.offset, 0) for place in self.kafka.committed(places, timeout=LONGEST_S))
 
     def payments(self) -> list[Any]:
         """All payments, newest first."""
@@ -98,7 +97,7 @@ class Door:
         return self.shop.api.stored.rows("inbox")
 
     def close(self) -> None:
-        """Leave the group."""
+        """Stop consuming."""
         self.stop.set()
         self.consumer.run(self.stop)
 

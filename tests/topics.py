@@ -1,6 +1,6 @@
 """Make a test's topics, write to them, and read what stands on them from their first message on."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,18 +12,16 @@ from shared import events
 from shared.documents import parse_json
 from shared.kafka import KafkaSettings, ensure_topics
 from shared.settings import Settings
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
 Headers = list[tuple[str, bytes]]
+Assigned = Callable[[Consumer, list[TopicPartition]], None]
 
-READY_S: Final = 20.0
-# Quick to join and quick to give up: a test is not to wait for what production waits for.
-HASTY: Final = {
-    "session.timeout.ms": "1000",
-    "heartbeat.interval.ms": "250",
-    "delivery.timeout.ms": "1500",
-    "request.timeout.ms": "1000",
-}
+READY_S: Final = 30.0
+# The embedded broker forms a group after half of the session timeout, and after a second at the least.
+HASTY: Final = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "250"}
+# An idempotent producer takes half a second to begin; that it is one matters where the broker goes away.
+PROMPT: Final = {"enable.idempotence": "false"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,37 @@ class Received:
         return parse_json(self.raw)
 
 
+class Alone(Consumer):
+    """A consumer that has every partition at once, for it waits for no others; it commits as a group does.
+
+    A group takes a second to form, and forms anew when a machine is so busy that a heartbeat is late.
+    """
+
+    def __init__(self, kafka: KafkaSettings, prefix: str, group: str) -> None:
+        """Commit in the name of this group, with production's settings as far as they matter here."""
+        self._prefix = prefix
+        super().__init__(
+            kafka.with_properties(
+                group_id=prefix + group,
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                auto_offset_reset="earliest",
+                fetch_wait_max_ms=10,
+            )
+        )
+
+    def subscribe(self, topics: list[str], on_assign: Assigned, **_: Any) -> None:  # type: ignore[override]
+        """Take all partitions of the topics."""
+        counts = events.topics()
+        places = [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in range(counts[topic.removeprefix(self._prefix)])
+        ]
+        self.assign(places)
+        on_assign(self, places)
+
+
 def kafka_of(settings: Settings, **extra: str) -> KafkaSettings:
     """Return where the test's broker is, with more librdkafka properties."""
     return KafkaSettings(settings.kafka_bootstrap_servers, {**settings.kafka_config, **extra})
@@ -69,12 +98,17 @@ def write(
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "acks": "all"})
     for key, value, headers in messages:
         producer.produce(settings.kafka_topic_prefix + topic, key=key, value=value, headers=[*headers])
-    assert producer.flush(READY_S) == 0
+    assert producer.flush(LONGEST_S) == 0
 
 
 @contextmanager
-def reader(bootstrap_servers: str, topics: list[str]) -> Iterator[Callable[[], list[Received]]]:
-    """Within the block, each call returns everything that stands on the topics so far."""
+def reader(
+    bootstrap_servers: str, topics: list[str], counts: Mapping[str, int] | None = None
+) -> Iterator[Callable[[], list[Received]]]:
+    """Within the block, each call returns everything that stands on the topics so far.
+
+    `counts` are the partitions of each topic, where they are known.
+    """
     seen: list[Received] = []
     consumer = Consumer(
         {
@@ -86,13 +120,14 @@ def reader(bootstrap_servers: str, topics: list[str]) -> Iterator[Callable[[], l
             "log_level": 0,
         }
     )
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    known = admin.list_topics(timeout=READY_S).topics
+    if counts is None:
+        known = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=LONGEST_S).topics
+        counts = {topic: len(known[topic].partitions) for topic in topics}
     consumer.assign(
         [
-            TopicPartition(topic, partition, OFFSET_BEGINNING)
+            TopicPartition(topic, number, OFFSET_BEGINNING)
             for topic in topics
-            for partition in known[topic].partitions
+            for number in range(counts[topic])
         ]
     )
 
@@ -109,7 +144,8 @@ def reader(bootstrap_servers: str, topics: list[str]) -> Iterator[Callable[[], l
 def read_topics(settings: Settings, *names: str, count: int) -> list[Received]:
     """Wait until `count` messages stand on the test's topics and return them, in order per partition."""
     topics = [settings.kafka_topic_prefix + name for name in names]
-    with reader(settings.kafka_bootstrap_servers, topics) as read:
+    counts = {settings.kafka_topic_prefix + name: count for name, count in events.topics().items()}
+    with reader(settings.kafka_bootstrap_servers, topics, counts) as read:
         found = wait_until(
             lambda: messages if len(messages := read()) >= count else None,
             READY_S,

@@ -24,7 +24,7 @@ from shared.settings import Settings
 from tests.door import Door, cart
 from tests.factories import as_json
 from tests.operating import operate
-from tests.topics import kafka_of, read_topics, write
+from tests.topics import PROMPT, kafka_of, read_topics, write
 
 AUTHORIZE = Command.AUTHORIZE_PAYMENT
 CARD = "4242424242424242"
@@ -33,7 +33,7 @@ CARD = "4242424242424242"
 @pytest.fixture
 def deliveries(settings: Settings) -> Iterator[Deliveries]:
     """A producer of letters."""
-    made = Deliveries(kafka_of(settings), "test-redrive")
+    made = Deliveries(kafka_of(settings, **PROMPT), "test-redrive")
     yield made
     made.close()
 

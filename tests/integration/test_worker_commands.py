@@ -20,7 +20,7 @@ from tests.door import SOON_S, Door, cart
 from tests.factories import as_json, new_uuid
 from tests.outages import held_down
 from tests.topics import read_topics
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
 HUNDRED, FORTY, NOTHING = Decimal("100.00"), Decimal("40.00"), Decimal("0.00")
 AUTHORIZE, CAPTURE, CANCEL, REFUND = Command
@@ -104,7 +104,7 @@ def test_without_an_id_a_message_is_its_place(door: Door) -> None:
     door.handle(2)
     expected = ("partially_refunded", HUNDRED, Decimal("20.00"))
     assert door.shop.sums(payment_id) == expected
-    for row in door.kafka.committed(door.kafka.assignment(), timeout=SOON_S):
+    for row in door.kafka.committed(door.kafka.assignment(), timeout=LONGEST_S):
         if row.offset > 0:
             door.kafka.seek(TopicPartition(row.topic, row.partition, 0))
     door.handle(2)
@@ -122,7 +122,7 @@ def test_the_same_command_in_two_consumers_at_once(door: Door) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(SOON_S)
+        thread.join(LONGEST_S)
     assert answers == [None] * 10
     door.shop.work()
     assert door.shop.sums(payment_id) == ("partially_refunded", HUNDRED, FORTY)
@@ -279,9 +279,9 @@ def test_a_command_waits_for_the_database(door: Door, servers: Servers) -> None:
     thread = threading.Thread(target=consume)
     with held_down(servers.stack, "postgres"):
         thread.start()
-        assert waited.wait(SOON_S)
+        assert waited.wait(LONGEST_S)
         assert door.committed(REFUND) == 0
-    thread.join(SOON_S)
+    thread.join(LONGEST_S)
     assert (thread.is_alive(), failures) == (False, [])
     assert door.committed(REFUND) == 3
     refunds = door.shop.api.get(f"/payments/{payment_id}/refunds").body["refunds"]

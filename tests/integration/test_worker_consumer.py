@@ -35,7 +35,7 @@ from shared.settings import Settings
 from tests.conftest import Servers
 from tests.outages import held_down
 from tests.topics import HASTY, Headers, kafka_of, make_topics, read_topics, write
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
 SOON_S = 30.0
 # A broker that has just come back may answer for others before it answers for its groups.
@@ -90,7 +90,7 @@ class Subject:
 
         def asked() -> list[TopicPartition] | None:
             try:
-                return self.kafka.committed(places, timeout=SOON_S)
+                return self.kafka.committed(places, timeout=LONGEST_S)
             except KafkaException as error:
                 if error.args[0].code() not in LOOKING_FOR_COORDINATOR:
                     raise
@@ -276,9 +276,9 @@ def test_a_request_waits_for_redis(new_subject: NewSubject, settings: Settings, 
     with held_down(servers.stack, "valkey"):
         thread = threading.Thread(target=subject.handle, args=(3,))
         thread.start()
-        assert failed_twice.wait(SOON_S)
+        assert failed_twice.wait(LONGEST_S)
         assert subject.committed() == 0
-    thread.join(SOON_S)
+    thread.join(LONGEST_S)
     assert not thread.is_alive()
     assert outcomes == ["OperationalError"] * (len(outcomes) - 3) + ["queued"] * 3
     assert [each[0] for each in queued(settings)] == operations
@@ -319,12 +319,12 @@ def test_what_falls_to_a_waiting_consumer_is_not_passed_over(
     other.start()
     wait_until(lambda: attempts[0] > 1, SOON_S, "it to wait for Redis")
     leaving.stop.set()
-    other.join(SOON_S)
+    other.join(LONGEST_S)
     wait_until(lambda: len(waiting.kafka.assignment()) == EVERYTHING, SOON_S, "it to have everything")
     so_far = attempts[0]
     wait_until(lambda: attempts[0] > so_far + 1, SOON_S, "it to wait on")
     redis_is_back.set()
-    thread.join(SOON_S)
+    thread.join(LONGEST_S)
     assert not thread.is_alive()
     assert sorted(done) == sorted(operations)
 

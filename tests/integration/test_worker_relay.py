@@ -27,11 +27,11 @@ from tests.conftest import Servers
 from tests.factories import new_uuid
 from tests.operating import operate
 from tests.outages import held_down
-from tests.topics import HASTY, kafka_of, make_topics, read_topics
-from tests.waiting import wait_until
+from tests.topics import kafka_of, make_topics, read_topics
+from tests.waiting import LONGEST_S, wait_until
 from tests.worker import Bench, make_bench
 
-SOON_S = 20.0
+SOON_S = 30.0
 FIRST_DELIVERY_S = 30.0  # PITFALL of idempotent producers: about 15 s are wanted after a broker's crash
 REQUESTED, SUCCEEDED, FAILED = "payment-requested", "payment-succeeded", "payment-failed"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -73,7 +73,7 @@ def running(relay: Relay) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(SOON_S)
+        thread.join(LONGEST_S)
     assert not thread.is_alive()
 
 
@@ -232,7 +232,7 @@ def test_a_row_stays_until_kafka_has_confirmed_it(
 ) -> None:
     """While no broker answers nothing is deleted; when it is back the same event goes out."""
     event_id = announce(bench, uuid.uuid4())
-    deliveries = Deliveries(kafka_of(bench.settings, **HASTY), "test-relay")
+    deliveries = Deliveries(kafka_of(bench.settings), "test-relay")
     relay = new_relay(deliveries)
     with held_down(servers.stack, "broker"):
         assert relay.run_once() == 0
