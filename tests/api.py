@@ -33,11 +33,11 @@ from shared.settings import API_NEEDS, Settings, load_settings
 from shared.wakeup import Announcer, connect_redis
 from tests.factories import as_json, payment_body
 from tests.keys import DATA_KEY
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
 JSON = "application/json"
-CALL_S = 40
-SOON_S = 15
+CALL_S = 120
+SOON_S = 30
 LONGEST_MESSAGE = 300
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there: an API that accepts has not called its gateway
 
@@ -206,7 +206,7 @@ class ServedApi(Client):
     def close(self) -> None:
         """Stop it gracefully."""
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(CALL_S)
+        status = self.process.wait(LONGEST_S)
         self._port.close()
         assert status == 0
 
@@ -256,7 +256,7 @@ class Settler:
         with ThreadPoolExecutor(1) as caller:
             answer = caller.submit(client.post, body, **headers)
             self.settle(body["orderId"])
-            return answer.result(CALL_S)
+            return answer.result(LONGEST_S)
 
     def close(self) -> None:
         """Close all connections."""

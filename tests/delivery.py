@@ -8,7 +8,7 @@ from tests.api import JSON, Answer, Client
 from tests.factories import as_json, new_uuid
 
 KEY: Final = "sk_test_" + "0" * 24
-TIMEOUT_S: Final = 10
+TIMEOUT_S: Final = 120
 
 
 def new_email() -> str:

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
-from payment_worker import deliveries
+import pytest
+
+from payment_worker import courier, deliveries
 from payment_worker.courier import Courier, make_courier
 from shared.settings import Settings
 from tests.api import JSON, Answer, Api, api_settings
@@ -16,6 +18,7 @@ from tests.worker import make_bench
 
 PATH: Final = "/notification-endpoints"
 LONG_S: Final = 60
+NOT_BY_ITSELF_S: Final = 3600.0  # the pause before a next attempt, which a test ends when it wants to
 NOTHING_DUE: Final = "every due delivery to be made"
 
 
@@ -74,13 +77,17 @@ class Notified(Shop):
 
 @contextmanager
 def make_notified(settings: Settings, **variables: Any) -> Iterator[Notified]:
-    """Set all up on one database, with private addresses allowed and other settings as given."""
+    """Set all up on one database, with private addresses allowed and other settings as given.
+
+    No delivery is tried again before `notify_later` asks for it, however slow the machine is.
+    """
     variables = {"NOTIFICATIONS_ALLOW_PRIVATE": "on", **variables}
     given = {"STRIPE_API_URL": settings.stripe_api_url, "STRIPE_SECRET_KEY": settings.stripe_secret_key}
     api = Api(api_settings(settings.database_url, settings.redis_url, **given, **variables))
     changed = {name.lower(): value for name, value in variables.items()}
     known = {name: value for name, value in changed.items() if hasattr(settings, name)}
-    with make_bench(replace(settings, **known)) as bench:
+    with pytest.MonkeyPatch.context() as patch, make_bench(replace(settings, **known)) as bench:
+        patch.setattr(courier, "FIRST_RETRY_S", NOT_BY_ITSELF_S)
         shop = Notified(api, bench)
         shop.courier = make_courier(bench.sessions, bench.settings)
         try:

@@ -16,9 +16,9 @@ from shared.documents import parse_json
 from tests.factories import as_json, payment_body
 from tests.simulator import Simulator
 from tests.topics import Received, reader
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
-CALL_S: Final = 40.0
+CALL_S: Final = 120.0
 SETTLED_S: Final = 40.0
 PACE_S: Final = 0.08  # between two orders of a stream
 OUTCOMES: Final = {"succeeded": "payment-succeeded", "failed": "payment-failed"}
@@ -67,7 +67,7 @@ class Orders:
                 return None
             return str(response.json()["payment"]["id"])
 
-        payment_id = wait_until(accepted, CALL_S, "an order to be accepted")
+        payment_id = wait_until(accepted, SETTLED_S, "an order to be accepted")
         self.placed.append(payment_id)
         return payment_id
 
@@ -90,13 +90,13 @@ class Orders:
             self.wait_for_more(5)
         finally:
             stop.set()
-            thread.join(CALL_S)
+            thread.join(LONGEST_S)
         assert not thread.is_alive()
 
     def wait_for_more(self, count: int) -> None:
         """Wait until so many more orders have been accepted."""
         wanted = len(self.placed) + count
-        wait_until(lambda: len(self.placed) >= wanted, CALL_S, f"{count} more orders to be accepted")
+        wait_until(lambda: len(self.placed) >= wanted, SETTLED_S, f"{count} more orders to be accepted")
 
     def get(self, path: str) -> Any:
         """Read from the API, again and again while it says to come back."""
@@ -108,7 +108,7 @@ class Orders:
                 return None
             return response
 
-        response = wait_until(answered, CALL_S, f"an answer to GET {path}")
+        response = wait_until(answered, SETTLED_S, f"an answer to GET {path}")
         response.raise_for_status()
         return parse_json(response.content)
 

@@ -10,7 +10,7 @@ import psutil
 from deploy.local.client import RunningStack
 from tests.waiting import wait_until
 
-DOWN_S = 10.0
+DOWN_S = 30.0
 
 
 @contextmanager

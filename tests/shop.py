@@ -12,9 +12,9 @@ from sqlalchemy import select
 from shared.models import Operation
 from shared.payments import OperationState
 from shared.wakeup import Announcer
-from tests.api import CALL_S, JSON, SOON_S, Answer, Api
+from tests.api import JSON, SOON_S, Answer, Api
 from tests.factories import as_json, new_uuid, payment_body
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 from tests.worker import Bench
 
 ROUNDS: Final = 10  # more than any payment needs to come to rest
@@ -68,7 +68,7 @@ class Shop:
     def at_once(self, calls: Sequence[Callable[[], Answer]]) -> list[Answer]:
         """Make all calls at the same time."""
         with ThreadPoolExecutor(len(calls)) as callers:
-            return [each.result(CALL_S) for each in [callers.submit(call) for call in calls]]
+            return [each.result(LONGEST_S) for each in [callers.submit(call) for call in calls]]
 
     def served(self, call: Callable[[], Answer]) -> Answer:
         """Make a call that waits, and carry out what it asks for meanwhile."""
@@ -76,7 +76,7 @@ class Shop:
             answer = caller.submit(call)
             wait_until(lambda: answer.done() or self.requested(), SOON_S, "something to be asked for")
             self.work()
-            return answer.result(CALL_S)
+            return answer.result(LONGEST_S)
 
     def requested(self) -> list[uuid.UUID]:
         """The operations that nobody has claimed yet."""

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import requests
 
-TIMEOUT_S: Final = 10
+TIMEOUT_S: Final = 120
 PAGE: Final = 100
 
 

@@ -17,8 +17,8 @@ from deploy.local.client import RunningStack
 from deploy.local.processes import wait_gone
 
 ROOT = Path(__file__).parents[1]
-NOTHING_LEFT_S = 30.0  # after whatever death; five seconds on a machine that is not busy
-UP_S = 60.0
+NOTHING_LEFT_S = 120.0  # after whatever death; five seconds on a machine that is not busy
+UP_S = 180.0
 SERVERS = ("postgres", "valkey", "broker", "simulator")
 MAKE_RUN = ["make", "-s", "-o", ".venv/.local", "run", "ARGS=--only servers"]  # -o: install nothing
 
@@ -118,7 +118,7 @@ def supervise(*options: str) -> list[str]:
 def ledger_size(stack: RunningStack) -> int:
     """How many charges the stack's simulator has made."""
     url = f"{stack.endpoints.stripe_api_url}/_control/ledger"
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own server
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - our own server
         return len(json.load(answer)["data"])
 
 
@@ -129,4 +129,4 @@ def charge(stack: RunningStack) -> None:
         data=b"amount=1500&currency=usd&confirm=true&payment_method=pm_card_visa&payment_method_types[]=card",
         headers={"Authorization": "Bearer sk_test_123", "Idempotency-Key": f"key-{time.monotonic_ns()}"},
     )
-    urllib.request.urlopen(request, timeout=5).close()  # noqa: S310
+    urllib.request.urlopen(request, timeout=60).close()  # noqa: S310

@@ -12,9 +12,9 @@ import requests
 import stripe
 
 from tests.simulator import Simulator
+from tests.waiting import LONGEST_S
 
-READY_S = 10
-CALL_S = 20
+CALL_S = 120
 INTENTS = "/v1/payment_intents"
 FORM = "application/x-www-form-urlencoded"
 
@@ -74,7 +74,7 @@ class Running:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal the process and return its exit status."""
         self.process.send_signal(number)
-        status = self.process.wait(READY_S)
+        status = self.process.wait(LONGEST_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return status

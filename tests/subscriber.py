@@ -14,9 +14,9 @@ from typing import Any, Final
 from requests.structures import CaseInsensitiveDict
 
 from shared.documents import parse_json
+from tests.waiting import POLL_S
 
 TOLERANCE_S: Final = 300
-POLL_S: Final = 0.02  # how soon it notices that it is to stop
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Final, TypeVar
 POLL_S: Final = 0.02
 # Limits are written for a quiet machine; on a crowded one everything takes several times as long.
 PATIENCE: Final = 4
+# For what takes a limit of its own, as Thread.join, Event.wait and subprocess do: only what hangs meets it.
+LONGEST_S: Final = 120.0
 
 Answer = TypeVar("Answer")
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import stripe
 
+from tests.waiting import POLL_S
+
 
 class Receiver:
     """A web server that verifies and keeps what it is sent.
@@ -33,7 +35,7 @@ class Receiver:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/webhooks"
 

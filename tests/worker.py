@@ -171,12 +171,21 @@ class Bench:
         """Let recovery find the operation due, as it will after a while."""
         self.change(operation_id, next_attempt_at=timedelta())
 
-    def due_in_s(self, operation_id: uuid.UUID) -> float:
-        """Seconds until recovery may dispatch the operation again."""
-        query = select(Operation.next_attempt_at - func.clock_timestamp()).where(Operation.id == operation_id)
+    @contextmanager
+    def pausing(self, operation_id: uuid.UUID, least_s: float, most_s: float | None = None) -> Iterator[None]:
+        """The block makes recovery wait: for `least_s`, or from that to `most_s`, however long it takes."""
+        began = self.now()
+        yield
+        ended, until = self.now(), self.operation(operation_id).next_attempt_at
+        assert until is not None
+        most_s = least_s if most_s is None else most_s
+        assert began + timedelta(seconds=least_s) <= until <= ended + timedelta(seconds=most_s)
+
+    def now(self) -> datetime:
+        """Read the clock that leases and pauses go by."""
         with self.sessions() as session:
-            pause: Any = session.execute(query).scalar_one()
-        return float(pause.total_seconds())
+            at: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+        return at
 
     def recover(self) -> list[uuid.UUID]:
         """Let recovery dispatch what is due, carry it out, and return which operations it was."""

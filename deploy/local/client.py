@@ -56,7 +56,7 @@ class RunningStack:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def wait_restarted(self, name: str, old_pid: int, timeout_s: float = 90.0) -> int:
+    def wait_restarted(self, name: str, old_pid: int, timeout_s: float = 180.0) -> int:
         """Wait until the part runs under another pid and is ready; returns it. Raises StackFailed.
 
         The broker is ready when its topics are there again (with servers only: when it answers).
@@ -85,7 +85,7 @@ def running_stack(
     *,
     only_servers: bool = False,
     env: Mapping[str, str] | None = None,
-    timeout_s: float = 60.0,
+    timeout_s: float = 180.0,
 ) -> Iterator[RunningStack]:
     """A stack of one's own on free ports for the length of the block; raises StackFailed.
 

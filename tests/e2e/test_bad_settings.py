@@ -25,7 +25,7 @@ COMMANDS = {
     "payment-worker scheduler": {"DATABASE_URL", "REDIS_URL"},
 }
 REFUSED = 2
-CALL_S = 30
+CALL_S = 120
 
 
 def refuse(command: str, **settings: str) -> set[str]:

@@ -15,7 +15,7 @@ import requests
 
 from deploy.local.client import RunningStack, running_stack
 from tests.factories import as_json, payment_body
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
 SOON_S = 30.0
 COMMAND = Path(sys.executable).parent / "payment-worker"
@@ -31,18 +31,20 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 def operate(stack: RunningStack, *words: str) -> str:
     """Run `payment-worker` as an operator would, and return what it says."""
     env = {**os.environ, "DATABASE_URL": stack.endpoints.database_url}
-    done = subprocess.run([COMMAND, *words], env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [COMMAND, *words], env=env, capture_output=True, text=True, timeout=LONGEST_S, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def pay(stack: RunningStack, prefer: str = "wait=20") -> dict[str, Any]:
+def pay(stack: RunningStack, prefer: str = "wait=30") -> dict[str, Any]:
     """Send an order and return the payment as the answer shows it."""
     answer = requests.post(
         f"{stack.endpoints.api_url}/payments",
         data=as_json(payment_body()),
         headers={"Prefer": prefer, "Content-Type": "application/json"},
-        timeout=60,
+        timeout=LONGEST_S,
     )
     assert answer.status_code in {200, 202}, answer.text
     payment: dict[str, Any] = answer.json()["payment"]
@@ -51,13 +53,13 @@ def pay(stack: RunningStack, prefer: str = "wait=20") -> dict[str, Any]:
 
 def status(stack: RunningStack, payment_id: str) -> str:
     """How the payment stands."""
-    answer = requests.get(f"{stack.endpoints.api_url}/payments/{payment_id}", timeout=10)
+    answer = requests.get(f"{stack.endpoints.api_url}/payments/{payment_id}", timeout=60)
     return str(answer.json()["payment"]["status"])
 
 
 def figures(stack: RunningStack, process: str) -> dict[str, float]:
     """The process's metrics, by name and labels."""
-    text = requests.get(f"{stack.endpoints.health_urls[process]}/metrics", timeout=10).text
+    text = requests.get(f"{stack.endpoints.health_urls[process]}/metrics", timeout=60).text
     lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, _, value in lines}
 
@@ -68,7 +70,7 @@ def test_paused_charges_are_taken_but_reach_nobody(stack: RunningStack) -> None:
     assert "paused now: authorize, charge" in operate(stack, "pause", "--kind", "charge")
     api, tasks = stack.endpoints.health_urls["api"], stack.endpoints.health_urls["tasks"]
     for url in (api, tasks):
-        answer = requests.get(f"{url}/readyz", timeout=10)
+        answer = requests.get(f"{url}/readyz", timeout=60)
         assert (answer.status_code, answer.json()["paused"]) == (200, ["authorize", "charge"])
     assert figures(stack, "scheduler")['payment_paused{kind="charge"}'] == 1
 
@@ -79,7 +81,7 @@ def test_paused_charges_are_taken_but_reach_nobody(stack: RunningStack) -> None:
         "the worker to leave the charge alone",
     )
     assert status(stack, payment_id) == "pending"
-    ledger = requests.get(f"{stack.endpoints.stripe_api_url}/_control/ledger", timeout=10).json()["data"]
+    ledger = requests.get(f"{stack.endpoints.stripe_api_url}/_control/ledger", timeout=60).json()["data"]
     assert payment_id not in [charge["metadata"]["payment_id"] for charge in ledger]
 
     assert "paused now: nothing" in operate(stack, "resume")
@@ -100,7 +102,7 @@ def test_show_of_nothing_says_so(stack: RunningStack) -> None:
     env = {**os.environ, "DATABASE_URL": stack.endpoints.database_url}
     for nobody in (str(uuid.uuid4()), "nonsense"):
         done = subprocess.run(
-            [COMMAND, "show", nobody], env=env, capture_output=True, text=True, timeout=60, check=False
+            [COMMAND, "show", nobody], env=env, capture_output=True, text=True, timeout=LONGEST_S, check=False
         )
         assert done.returncode == 1
         assert done.stderr == f"Error: no payment, order, cart or gateway id {nobody}\n"
@@ -110,8 +112,8 @@ def test_show_of_nothing_says_so(stack: RunningStack) -> None:
 def test_every_process_tells_how_it_is(stack: RunningStack, process: str) -> None:
     """Its loop has turned lately, it is ready, and it exports figures of its own."""
     url = stack.endpoints.health_urls[process]
-    assert requests.get(f"{url}/healthz", timeout=10).json()["status"] == "ok"
-    wait_until(lambda: requests.get(f"{url}/readyz", timeout=10).status_code == 200, SOON_S, "readiness")
+    assert requests.get(f"{url}/healthz", timeout=60).json()["status"] == "ok"
+    wait_until(lambda: requests.get(f"{url}/readyz", timeout=60).status_code == 200, SOON_S, "readiness")
     assert any(name.startswith("payment_") for name in figures(stack, process))
 
 
@@ -132,7 +134,7 @@ def test_the_task_worker_tells_how_it_stands_with_the_gateway(stack: RunningStac
 def test_the_relay_says_whether_it_leads(stack: RunningStack) -> None:
     """One relay alone leads."""
     url = stack.endpoints.health_urls["relay"]
-    assert requests.get(f"{url}/readyz", timeout=10).json()["role"] == "leads"
+    assert requests.get(f"{url}/readyz", timeout=60).json()["role"] == "leads"
     assert figures(stack, "relay")["payment_relay_leads"] == 1
 
 
@@ -157,6 +159,9 @@ def test_figures_follow_a_payment_through_the_processes(stack: RunningStack) -> 
             )
         }
 
+    wait_until(
+        lambda: figures(stack, "scheduler")["payment_outbox_depth"] == 0, SOON_S, "earlier events to go"
+    )
     before = counts()
     pay(stack)
     grown = [1, 1, 1, 1, 1, 2]

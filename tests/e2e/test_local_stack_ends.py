@@ -33,6 +33,7 @@ from tests.stacks import (
     wait_ready,
     whole_stack,
 )
+from tests.waiting import LONGEST_S
 
 
 def test_payments_survive_a_stop(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_each_stop_signal_stops_everything(tmp_path: Path, number: signal.Signal
     with started(supervise("--only", "servers"), tmp_path) as process:
         processes = whole_stack(wait_ready(tmp_path))
         process.send_signal(number)
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=LONGEST_S)
         assert_nothing_left(processes, tmp_path)
     assert process.returncode == 0
     assert f"stopping: {number.name}" in output
@@ -166,7 +167,7 @@ def test_a_hang_up_is_ignored_under_nohup(tmp_path: Path) -> None:
         processes = whole_stack(wait_ready(tmp_path))
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=LONGEST_S)
         assert_nothing_left(processes, tmp_path)
     assert "stopping: SIGTERM" in output
 

@@ -44,7 +44,7 @@ def call(method: str, url: str, body: object = None, **headers: str) -> tuple[in
         method=method,
         headers={"Content-Type": "application/json", **headers},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
         return answer.status, json.load(answer)
 
 
@@ -63,7 +63,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
 
 def test_a_first_payment_succeeds(stack: RunningStack) -> None:
     """What the ready block suggests works at once, through every part of the stack."""
-    status, answer = pay(str(stack.endpoints.api_url))
+    status, answer = pay(str(stack.endpoints.api_url), Prefer="wait=30")
     assert (status, answer["payment"]["status"]) == (200, "succeeded")
 
 
@@ -151,7 +151,7 @@ def test_a_setting_that_a_service_refuses_ends_the_start(tmp_path: Path) -> None
         env=environment(tmp_path, PORT="0", LOG_LEVEL="chatty"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert refused.returncode == 1

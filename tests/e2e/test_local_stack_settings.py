@@ -24,6 +24,7 @@ from tests.stacks import (
     wait_ready,
     whole_stack,
 )
+from tests.waiting import LONGEST_S
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def refusal(state_dir: Path, **settings: str) -> str:
         env=environment(state_dir, **settings),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=LONGEST_S,
         check=False,
     )
     assert refused.returncode == 2, refused.stdout + refused.stderr

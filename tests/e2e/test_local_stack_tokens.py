@@ -8,7 +8,7 @@ import requests
 from deploy.local.client import RunningStack, running_stack
 from tests.tokens import bearer
 
-CALL_S = 30
+CALL_S = 120
 
 
 def secret_of(stack: RunningStack) -> str:

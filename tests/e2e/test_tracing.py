@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from deploy.local.client import running_stack
 from tests.factories import as_json, payment_body
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, POLL_S, wait_until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -42,7 +42,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", spans
     server.shutdown()
     server.server_close()
@@ -58,8 +58,12 @@ def test_one_trace_leads_from_the_request_to_the_outcome(
         answer = requests.post(
             f"{stack.endpoints.api_url}/payments",
             data=as_json(payment_body()),
-            headers={"Content-Type": "application/json", "traceparent": f"00-{TRACE}-{PARENT}-01"},
-            timeout=SOON_S,
+            headers={
+                "Content-Type": "application/json",
+                "traceparent": f"00-{TRACE}-{PARENT}-01",
+                "Prefer": "wait=30",
+            },
+            timeout=LONGEST_S,
         )
         assert answer.json()["payment"]["status"] == "succeeded", answer.text
 

@@ -14,7 +14,7 @@ from tests.orders import Orders
 from tests.subscriber import Subscriber
 from tests.waiting import wait_until
 
-SOON_S = 20.0
+SOON_S = 30.0
 LONG_S = 60.0
 
 

@@ -12,12 +12,13 @@ from payment_worker import retention
 from shared.passwords import AT_ONCE, Passwords
 from shared.settings import Settings
 from tests.accounts import PASSWORD, Payer, account_body
-from tests.api import CALL_S, Answer, Api
+from tests.api import Answer, Api
 from tests.delivery import new_email
 from tests.integration.conftest import NewApi
 from tests.integration.test_contract_accounts import assert_refused
 from tests.keys import DATA_KEY
 from tests.tokens import SECRET
+from tests.waiting import LONGEST_S
 from tests.worker import Bench, make_bench
 
 WRONG = "not the password"
@@ -157,7 +158,7 @@ def test_guesses_that_race_do_not_get_past_the_limit(api: Api, email: str) -> No
     watched = watch(api)
     with ThreadPoolExecutor(12) as callers:
         calls = [callers.submit(Payer(api).login, email, WRONG) for _ in range(12)]
-        answers = [each.result(CALL_S) for each in calls]
+        answers = [each.result(LONGEST_S) for each in calls]
     assert statuses(answers) == [401] * 3 + [429] * 9
     assert len(watched.asked) == 3
 
@@ -227,7 +228,7 @@ def test_accounts_outlive_a_change_of_keys(api: Api, new_api: NewApi, email: str
         calls = [
             callers.submit(Payer(each).user, "register", one) for one in fresh for each in (turning, before)
         ]
-        assert statuses([each.result(CALL_S) for each in calls]) == [200] * 4 + [409] * 4
+        assert statuses([each.result(LONGEST_S) for each in calls]) == [200] * 4 + [409] * 4
     assert [Payer(each).login(one["email"]).status for one in fresh for each in (turning, before)] == [
         200
     ] * 8

@@ -57,7 +57,7 @@ def test_a_larger_body_is_refused(shared_api: Api, size: int) -> None:
 def chunked(api: ServedApi, body: str) -> Answer:
     """POST a body in chunks, so that no header says how long it is."""
     pieces = [body[start : start + CHUNK_BYTES].encode() for start in range(0, len(body), CHUNK_BYTES)]
-    connection = http.client.HTTPConnection(urlsplit(api.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(api.url).netloc, timeout=60)
     headers = {"Content-Type": JSON, "Transfer-Encoding": "chunked", "Prefer": "respond-async"}
     try:
         connection.request("POST", "/payments", iter(pieces), headers, encode_chunked=True)
@@ -84,7 +84,7 @@ def test_a_body_that_never_ends_harms_nobody(served_api: ServedApi) -> None:
     """A client that hangs up before all it has announced leaves nothing behind, and the next is served."""
     before = served_api.stored.counts()
     address = urlsplit(served_api.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
         head = f"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: 500\r\n\r\n"
         connection.sendall(head.encode() + as_json(payment_body()).encode())
     assert served_api.get("/healthz").status == 200

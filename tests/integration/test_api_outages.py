@@ -11,11 +11,11 @@ import pytest
 import redis
 from psycopg import sql
 
-from tests.api import CALL_S, SOON_S, Answer, Api, ServedApi, Settler, assert_refused
+from tests.api import SOON_S, Answer, Api, ServedApi, Settler, assert_refused
 from tests.conftest import Servers
 from tests.factories import payment_body
 from tests.integration.conftest import NewApi
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
 NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:9/none"
 NO_REDIS = "redis://127.0.0.1:9/0"
@@ -119,7 +119,7 @@ def test_a_recorded_payment_is_answered_although_the_database_goes(
     wait_until(lambda: api.stored.counts().get("payment"), SOON_S, "the payment to be recorded")
     with closed(servers, api):
         assert_unavailable(api.get("/payments"))
-        told = answer.result(SOON_S)
+        told = answer.result(LONGEST_S)
     assert (told.status, told.payment["status"]) == (202, "pending")
     assert told.headers["Location"] == f"/payments/{told.payment['id']}"
     assert api.get(told.headers["Location"]).payment == told.payment
@@ -159,7 +159,7 @@ def test_killing_postgresql_loses_nothing_and_needs_no_restart(
     finally:
         done.append(True)
     for each in posting:
-        each.result(CALL_S)
+        each.result(LONGEST_S)
     assert {answer.status for _, answer in answers} == {202, 503}
     for _, answer in answers:
         if answer.status == 503:
@@ -187,7 +187,7 @@ def test_killing_valkey_in_mid_wait_is_survived(
     wait_until(lambda: subscribers(api), SOON_S, "the subscription")
     killed = servers.stack.kill("valkey")
     settler.settle(body["orderId"])
-    assert answer.result(SOON_S).status == 200
+    assert answer.result(LONGEST_S).status == 200
     servers.stack.wait_restarted("valkey", killed)
     wait_until(lambda: subscribers(api), SOON_S, "the subscription to be renewed")
     assert settler.pay(api, payment_body(), Prefer="wait=20").status == 200
@@ -212,6 +212,6 @@ def test_a_graceful_stop_answers_those_who_wait(
         recorded = lambda: body["orderId"] in {row["order_id"] for row in api.stored.rows("payment")}  # noqa: E731
         wait_until(recorded, SOON_S, "the payment to be recorded")
         api.process.send_signal(signal.SIGTERM)
-        assert answer.result(SOON_S).status == 202
+        assert answer.result(LONGEST_S).status == 202
     finally:
         api.close()

@@ -13,13 +13,14 @@ from payment_api.contracts.account_payments import STATUS_WORDS
 from shared.payments import PAID, Status
 from shared.settings import Settings
 from tests.accounts import PASSWORD, Payer, account_body
-from tests.api import CALL_S, JSON, NOWHERE, Answer, Api, api_settings
+from tests.api import JSON, NOWHERE, Answer, Api, api_settings
 from tests.delivery import new_email
 from tests.factories import new_uuid
 from tests.integration.conftest import NewApi
 from tests.integration.test_api_openapi import assert_documented
 from tests.shop import Shop
 from tests.tokens import SECRET, bearer
+from tests.waiting import LONGEST_S
 from tests.worker import make_bench
 
 FIELDS: Final = {"id", "amount", "currency", "paymentMethod", "status", "createdAt", "updatedAt"}
@@ -370,7 +371,7 @@ def test_one_email_address_has_one_account(new_api: NewApi) -> None:
     written = [email, email.upper(), email.title(), email] * 2
     with ThreadPoolExecutor(len(written)) as callers:
         calls = [callers.submit(Payer(api).register, email=each) for each in written]
-        answers = [each.result(CALL_S) for each in calls]
+        answers = [each.result(LONGEST_S) for each in calls]
     assert sorted(each.status for each in answers) == [200] + [409] * (len(written) - 1)
     for refused in (each for each in answers if each.status == 409):
         assert_refused(refused, 409, "ACCOUNT_EXISTS", "email")

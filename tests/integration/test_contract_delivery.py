@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.api import JSON, NOWHERE, SOON_S, Answer, Api, Settler
+from tests.api import JSON, NOWHERE, Answer, Api, Settler
 from tests.delivery import KEY, Delivery, StripeSide, new_email
 from tests.factories import as_json, new_uuid
 from tests.integration.conftest import NewApi
 from tests.simulator import Simulator
+from tests.waiting import LONGEST_S
 
 DETAILS = {
     "cardholderName": "John Doe", "last4": "4242", "cardType": "visa", "expiryDate": "12/25",
@@ -352,7 +353,7 @@ def give_back(api: Api, settler: Settler) -> Callable[..., Answer]:
         with ThreadPoolExecutor(1) as caller:
             answer = caller.submit(api.post, body, path="/payment/refund")
             settler.settle(order_id)
-            return answer.result(SOON_S)
+            return answer.result(LONGEST_S)
 
     return refund
 

@@ -12,12 +12,12 @@ import pytest
 from shared.events import rfc3339
 from shared.payments import Notice
 from shared.settings import Settings
-from tests.api import CALL_S, SOON_S, Answer, Api, assert_refused
+from tests.api import SOON_S, Answer, Api, assert_refused
 from tests.door import Door
 from tests.factories import new_uuid, payment_body
 from tests.order_service import OrderServiceStub
 from tests.shop import Shop
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
 NewApi = Callable[..., Api]
 CREATED, EXPIRED = Notice.RESERVATION_CREATED, Notice.RESERVATION_EXPIRED
@@ -198,7 +198,7 @@ def test_an_order_service_that_is_down_or_silent_is_503(new_api: NewApi, orders:
     with ThreadPoolExecutor(1) as caller:
         done = caller.submit(silent.post, payment_body())
         orders.meanwhile = lambda: wait_until(done.done, SOON_S, "the request to give up")
-        assert_refused(done.result(CALL_S), 503, "ORDER_SERVICE_UNAVAILABLE")
+        assert_refused(done.result(LONGEST_S), 503, "ORDER_SERVICE_UNAVAILABLE")
     assert_nothing_stored(silent)
 
 
@@ -340,8 +340,8 @@ def test_an_expiry_between_the_look_and_the_record_finds_the_payment(door: Door)
     bodies = [REQUEST | {"orderId": new_uuid()} for _ in range(20)]
     with ThreadPoolExecutor(21) as callers:
         answers = [callers.submit(door.shop.api.post_async, body) for body in bodies]
-        callers.submit(door.consume, 1).result(CALL_S)
-        statuses = {each.result(CALL_S).status for each in answers}
+        callers.submit(door.consume, 1).result(LONGEST_S)
+        statuses = {each.result(LONGEST_S).status for each in answers}
     assert statuses <= {202, 400}
     door.shop.work()
     payments = door.shop.api.get(f"/payments?customerId={CUSTOMER}").body["payments"]

@@ -35,9 +35,9 @@ def test_every_test_gets_topics_of_its_own(turn: int, settings: Settings) -> Non
     """Under the test's prefix the broker knows no topic until the test makes one."""
     kafka = KafkaSettings(settings.kafka_bootstrap_servers, settings.kafka_config)
     topic = settings.kafka_topic_prefix + "payment-requested"
-    assert ensure_topics(kafka, {topic: 6}, deadline_s=20) == [topic]
+    assert ensure_topics(kafka, {topic: 6}, deadline_s=60) == [topic]
     found = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers}).list_topics(
-        topic, timeout=10
+        topic, timeout=60
     )
     assert len(found.topics[topic].partitions) == 6
 

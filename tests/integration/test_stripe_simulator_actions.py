@@ -20,7 +20,7 @@ from tests.webhook_receiver import Receiver
 SECRET = "whsec_of_a_test"
 DAY_S = 24 * 3600
 HOLD_S = 7 * DAY_S
-ARRIVES_S = 20
+ARRIVES_S = 30
 
 
 @pytest.fixture(scope="module")

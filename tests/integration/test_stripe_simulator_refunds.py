@@ -13,7 +13,7 @@ import stripe
 from tests.stripe_process import CALL_S, Running, error_of
 from tests.waiting import wait_until
 
-SETTLES_S = 20
+SETTLES_S = 30
 HOLD_S = 7 * 24 * 3600
 
 

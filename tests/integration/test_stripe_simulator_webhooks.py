@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 from tests.webhook_receiver import Receiver
 
 SECRET = "whsec_of_a_test"
-ARRIVES_S = 20
+ARRIVES_S = 30
 CREATED = "payment_intent.created"
 
 

@@ -17,7 +17,7 @@ from payment_worker.queues import OPERATIONS_PER_TASK, PROCESS, PROCESS_BATCH, E
 from payment_worker.tasks import register
 from shared.payments import OperationState, Status
 from shared.settings import Settings
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 from tests.worker import Bench, make_bench
 
 SOON_S = 30.0
@@ -97,7 +97,7 @@ def test_no_more_run_than_may(bench: Bench, app: Celery) -> None:
             most[0] = max(most[0], at_once[0])
             if at_once[0] == THREADS:
                 all_busy.set()
-        assert go_on.wait(SOON_S)
+        assert go_on.wait(LONGEST_S)
 
     def leave() -> None:
         with lock:
@@ -108,10 +108,10 @@ def test_no_more_run_than_may(bench: Bench, app: Celery) -> None:
     bench.gateway.after = [leave] * len(operations)
     task = threading.Thread(target=app.tasks[PROCESS_BATCH], args=(errands(operations),))
     task.start()
-    assert all_busy.wait(SOON_S)
+    assert all_busy.wait(LONGEST_S)
     assert task.is_alive()
     go_on.set()
-    task.join(SOON_S)
+    task.join(LONGEST_S)
     wait_succeeded(bench, operations)
     assert most[0] == THREADS
 
@@ -133,7 +133,7 @@ def test_a_stop_in_the_middle_of_a_batch_loses_nothing(
 
             wait_until(running, SOON_S, "the first charges")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(SOON_S) == 0
+            assert process.wait(LONGEST_S) == 0
         finally:
             process.kill()
     states = [bench.operation(each).state for each in operations]

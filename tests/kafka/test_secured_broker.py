@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 
 USER, PASSWORD = "payments", "only for this test"
 UP_S = 60
-SOON_S = 20
+SOON_S = 30
 SECURED = {
     "ssl.keystore.type": "PEM",
     "ssl.truststore.type": "PEM",

@@ -9,6 +9,7 @@ from argon2 import extract_parameters
 
 from shared.accounts import TooBusy
 from shared.passwords import AT_ONCE, MEMORY_KIB, TIME_COST, Passwords
+from tests.waiting import LONGEST_S
 
 PASSWORD = "correct horse battery staple"
 LITTLE_KIB = 64
@@ -25,7 +26,7 @@ def passwords() -> Passwords:
 def all_turns_taken(passwords: Passwords) -> Iterator[None]:
     """Have as many passwords looked at as may be at once."""
     for _ in range(AT_ONCE):
-        assert passwords._turns.acquire(timeout=SOON_S)
+        assert passwords._turns.acquire(timeout=LONGEST_S)
     yield
     for _ in range(AT_ONCE):
         passwords._turns.release()
@@ -77,10 +78,10 @@ def test_who_finds_no_turn_is_told_to_come_back() -> None:
             passwords.hash(PASSWORD)
         with pytest.raises(TooBusy):
             passwords.matches(None, PASSWORD)
-    patient = Passwords(time_cost=1, memory_kib=LITTLE_KIB, patience_s=SOON_S)
+    patient = Passwords(time_cost=1, memory_kib=LITTLE_KIB, patience_s=LONGEST_S)
     hashed: list[str] = []
     with all_turns_taken(patient):
         waiting = threading.Thread(target=lambda: hashed.append(patient.hash(PASSWORD)))
         waiting.start()
-    waiting.join(SOON_S)
+    waiting.join(LONGEST_S)
     assert patient.matches(hashed[0], PASSWORD)
