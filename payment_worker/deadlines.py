@@ -123,7 +123,7 @@ def _note_still_held(worker: Worker, payment_id: uuid.UUID, primary_id: uuid.UUI
             cause = Cause(event=STILL_HELD, actor=ACTOR, at=at, operation=operation)
             note(writes, payment, cause, STILL_HELD, "the gateway still holds the money")
         writes.change(payment)
-        writes.send(session.connection())
+        writes.send_locked(session.connection())
 
 
 def _is_noted(session: Session, payment_id: uuid.UUID) -> bool:

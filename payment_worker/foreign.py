@@ -60,7 +60,7 @@ def adopt_refunds(worker: Worker, primary_id: uuid.UUID, charge_ref: str, actor:
                     actor=actor,
                 )
         writes.change(payment, *known)
-        writes.send(session.connection())
+        writes.send_locked(session.connection())
 
     look_and_record(worker, primary_id, lambda: worker.gateway.refunds_of(charge_ref), record)
 
@@ -176,7 +176,7 @@ def adopt_dispute(worker: Worker, primary_id: uuid.UUID, dispute_ref: str, actor
         )
         lifecycle.note(writes, payment, cause, Announcement.PAYMENT_DISPUTED)
         writes.change(payment)
-        writes.send(session.connection())
+        writes.send_locked(session.connection())
 
     look_and_record(worker, primary_id, lambda: worker.gateway.dispute(dispute_ref), record)
 

@@ -94,7 +94,7 @@ def record_seen(
             actor=actor,
         )
     writes.change(payment, operation, *([primary] if primary else []))
-    writes.send(session.connection())
+    writes.send_locked(session.connection())
 
 
 def _weight(outcome: Outcome) -> int:

@@ -216,7 +216,7 @@ def _flag_old_doubts(sessions: Sessions, older_than: timedelta) -> None:
             cause = lifecycle.Cause(event="needs review", actor=ACTOR, at=at, operation=operation)
             flag(writes, payment, cause, "in doubt, and the gateway cannot be asked")
             writes.change(payment, operation)
-            writes.send(session.connection())
+            writes.send_locked(session.connection())
 
 
 def _settle(
@@ -274,5 +274,5 @@ def note_absence(
     elif operation.absent_since is None:
         operation.absent_since = at
     writes.change(payment, operation)
-    writes.send(session.connection())
+    writes.send_locked(session.connection())
     return renewed

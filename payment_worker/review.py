@@ -136,7 +136,7 @@ def retry(
             # One that was given up for the number of its attempts may have as many again.
             operation.attempt += 1
             writes.change(payment, operation)
-            writes.send(session.connection())
+            writes.send_locked(session.connection())
         renewed = note_absence(session, payment, operation, at, Look(began, apart), actor)
         log.warning("operation to be retried", operation_id=str(operation_id), actor=actor, at_once=renewed)
         return operation.gateway_key if renewed else None
@@ -188,7 +188,7 @@ def _resolved(
     writes = Writes()
     note(writes, payment, Cause(event="", actor=actor, at=at, operation=operation), "review resolved", way)
     writes.change(payment, operation)
-    writes.send(session.connection())
+    writes.send_locked(session.connection())
     log.warning("review resolved", operation_id=str(operation.id), actor=actor, resolved_as=way)
 
 

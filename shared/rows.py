@@ -38,6 +38,10 @@ class Shape(NamedTuple):
 _statements: dict[tuple[Shape, ...], Select[Any]] = {}
 
 
+class Overwritten(Exception):
+    """Rows that were locked are not as they were read; nothing was written."""
+
+
 class Writes:
     """Rows to add and to change, in one payment's life; `send` writes all of them or none."""
 
@@ -93,6 +97,14 @@ class Writes:
             for key, value in changes.items():
                 set_committed_value(row, key, value)
         return True
+
+    def send_locked(self, connection: Connection) -> None:
+        """As `send`, over rows that have been locked since they were read.
+
+        Raises Overwritten where they were not: what the gateway has said must not be dropped in silence.
+        """
+        if not self.send(connection):
+            raise Overwritten
 
 
 def _statement(shapes: tuple[Shape, ...]) -> Select[Any]:

@@ -163,7 +163,7 @@ def carry_out(
         )
         operation = work(asking)
         asking.writes.change(payment)
-        asking.writes.send(session.connection())
+        asking.writes.send_locked(session.connection())
         if received:
             tie(session, received, payment.id)
         if idempotent:

@@ -7,9 +7,12 @@ from datetime import timedelta
 
 import pytest
 
+from payment_worker.locking import LOOK, record_locked, taken_out
+from payment_worker.outcomes import ABANDONED_AFTER
 from payment_worker.processing import KEY_LIFETIME
 from shared.gateways import Failed, GatewayUnavailable, Misconfigured, Succeeded, Transient, Unknown, Waiting
 from shared.payments import OperationKind, OperationState, Status
+from shared.rows import Overwritten
 from shared.settings import Settings
 from tests.worker import Bench, make_bench
 
@@ -446,3 +449,21 @@ def test_another_amount_than_asked_is_an_operators(bench: Bench) -> None:
     assert [row.type for row in bench.outbox()] == ["payment-requested"]
     assert bench.recover() == []
     bench.assert_history_is_whole(operation_id)
+
+
+# --- what was read without a lock ---
+
+
+def test_an_outcome_over_rows_that_others_have_changed_is_not_dropped_in_silence(bench: Bench) -> None:
+    """Whoever records has locked what it read; where it has not, nothing is written and it hears of it."""
+    operation_id = bench.order()
+    with bench.sessions() as session:
+        payment, operation, at, _ = taken_out(session.execute(LOOK, {"operation_id": operation_id}).one())
+    bench.attempt(operation_id)
+    version = bench.payment(operation_id).version
+    late = Failed(error_code="GENERIC_DECLINE", message="Declined", reason="generic_decline")
+    with pytest.raises(Overwritten), bench.sessions.begin() as session:
+        payment.status = Status.PROCESSING
+        record_locked(session, payment, operation, late, at, abandon_after=ABANDONED_AFTER)
+    assert bench.payment(operation_id).version == version
+    assert_paid_once(bench, operation_id)
