@@ -16,6 +16,7 @@ from shared.payments import OperationKind
 from tests.simulation.clock import DAY_S
 from tests.simulation.harness import ACTORS
 from tests.simulation.network import LIST_LAGS, NEVER_SENT, TIMEOUT_AMID, TIMEOUT_BEFORE
+from tests.simulation.rush import Rush, is_in_a_rush
 from tests.simulation.schedule import State
 from tests.simulation.shop import Shop
 from tests.simulation.world import COMMANDS, REQUESTS, World
@@ -57,6 +58,7 @@ class Chaos:
         self.counts: dict[str, int] = {}
         self._last: dict[str, tuple[int, int]] = {}
         self._days = self._webhooks = self._relayed = self._idle = 0
+        self._rush = Rush(world, shop, self._pass, self._at_stripe) if is_in_a_rush(world) else None
 
     @property
     def _may_doubt(self) -> bool:
@@ -98,7 +100,7 @@ class Chaos:
         """Let some of it happen; less, when nobody wants anything any more."""
         self._asks += self._chance.randint(1, 5)
         self._idle = 0
-        for _ in range(self._chance.randint(*STEPS)):
+        for _ in range(self._chance.randint(*STEPS) * (2 if self._rush else 1)):
             statements = self._world.scheduler.statements
             self.step()
             self._idle = 0 if self._world.scheduler.statements > statements else self._idle + 1
@@ -111,8 +113,13 @@ class Chaos:
         if holder := world.scheduler.holder():
             world.turn(holder)
             return
+        if self._rush and (act := self._rush.next_act()):
+            act()
+            return
         ready = [each for each in world.scheduler.actors if each.state is State.READY]
-        if ready and (len(ready) >= ACTORS - 2 or self._chance.random() < 0.5):
+        is_full = len(ready) >= ACTORS - 2
+        ready = ready if is_full else [each for each in ready if not each.held_up]
+        if ready and (is_full or self._chance.random() < 0.5):
             world.turn(self._chance.choice(ready))
             return
         weights = [weight for weight, _, _ in self._acts]
@@ -215,6 +222,9 @@ class Chaos:
     def _time(self) -> None:
         weights = (8, 6, 5, 4, 2, 1, 0.4)
         seconds = self._chance.choices(PAUSES_S, weights)[0]
+        self._pass(seconds)
+
+    def _pass(self, seconds: float) -> None:
         self._world.scheduler.note(f"time: {seconds:g} s pass")
         self._days += seconds >= DAY_S
         if not self._hearts or seconds > BEATS_WITHIN_S:

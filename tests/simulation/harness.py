@@ -111,6 +111,7 @@ class Harness:
             max_network_retries=0,
         )
         self._seeds = 0
+        self.seed = 0
 
     def _blockers(self, backend: int) -> Collection[int]:
         row = self.database.execute("SELECT pg_blocking_pids(%s)", (backend,)).fetchone()
@@ -122,6 +123,7 @@ class Harness:
         self._seeds += 1
         self.clock.begin()
         database._times.clear()
+        self.seed = seed
         self.chance.seed(seed)
         self.ids.begin(Random(seed + 1))
         self.scheduler.begin(self.chance)

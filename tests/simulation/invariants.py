@@ -310,6 +310,17 @@ def every_refund_has_its_row(view: View) -> Iterator[str]:
             yield f"the refund {each['id']} has succeeded here, and the gateway does not have it"
 
 
+def every_dispute_is_known(view: View) -> Iterator[str]:
+    """Each dispute stands here as it does at the gateway."""
+    for dispute in view.disputes:
+        for payment in view.payments.values():
+            if payment["gateway_ref"] == dispute["payment_intent"]:
+                known = payment["dispute"] or {}
+                here = known.get("status") if known.get("id") == dispute["id"] else None
+                if here != dispute["status"]:
+                    yield f"{payment['id']}: {dispute['id']} is {here} here, {dispute['status']} there"
+
+
 def no_order_is_paid_twice(view: View) -> Iterator[str]:
     """However many payments an order has had, the money of one is all that stays with us."""
     for name in ("order_id", "cart_id"):
@@ -377,6 +388,7 @@ AT_REST: Final[tuple[Invariant, ...]] = (
     everything_is_delivered,
     every_charge_has_its_row,
     every_refund_has_its_row,
+    every_dispute_is_known,
     no_order_is_paid_twice,
 )
 EVERYTHING_COMES_TO_REST: Final = "everything comes to rest"

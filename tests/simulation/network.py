@@ -110,7 +110,7 @@ class Network:
         if isinstance(answer, Cut):
             raise stripe.APIConnectionError(str(answer))  # type: ignore[no-untyped-call]
         self._scheduler.note(f"{what} -> {answer.status}")
-        self._scheduler.point("gateway answer")
+        self._scheduler.point(f"gateway answer to {what}")
         return self._lagging(answer) if trouble == LIST_LAGS else answer
 
     def _lagging(self, answer: Answer) -> Answer:

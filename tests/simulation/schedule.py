@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from itertools import chain, repeat
@@ -16,6 +16,7 @@ PLUMBING = ("database.py", "rows.py", "tracing.py")
 # A statement that takes longer may wait for a lock; each look asks PostgreSQL, so they become rarer.
 LOOK_FOR_LOCK_S = (0.02, 0.02, 0.05)
 STUCK_S = 120.0
+HELD_UP = (6, 24)  # choices that go by meanwhile
 
 
 class Crash(BaseException):
@@ -51,6 +52,8 @@ class Actor:
         self.backend: int | None = None  # of the statement under way
         self.turn = threading.Semaphore(0)
         self.arrived = threading.Event()  # its statement is over after all
+        self.held_up = 0  # for so many choices yet nobody gives it the turn, unless others wait for it
+        self.held_up_at = ""
 
 
 class Scheduler:
@@ -75,6 +78,7 @@ class Scheduler:
         self.deadlocks = 0
         self.statements = 0
         self.crash_share = self.switch_share = 0.0
+        self.held_up_shares: Mapping[str, float] = {}  # by the beginnings of the points' names
         self._count = 0
 
     @property
@@ -122,6 +126,18 @@ class Scheduler:
             self._die(actor, what)
         if draw >= 1 - self.switch_share:
             self._pass_on(actor)
+            self._check_alive(actor)
+        if self.held_up_shares and self.switch_share:
+            self._hold_up(actor, what)
+
+    def _hold_up(self, actor: Actor, what: str) -> None:
+        """Let others go on for a good while, now and then."""
+        share = next((share for name, share in self.held_up_shares.items() if what.startswith(name)), 0.0)
+        if share and self.chance.random() < share:
+            actor.held_up, actor.held_up_at = self.chance.randint(*HELD_UP), what
+            self.note(f"HELD UP before {what}")
+            self._pass_on(actor)
+            actor.held_up, actor.held_up_at = 0, ""
             self._check_alive(actor)
 
     def _die(self, actor: Actor, what: str) -> None:

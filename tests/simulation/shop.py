@@ -100,6 +100,7 @@ class Shop:
         self.refused: list[Ask] = []
         self.messages: dict[str, Message] = {}  # commands on Kafka, by id
         self.counts: dict[str, int] = {}
+        self.few = FEW
 
     def next_ask(self) -> Ask | None:
         """Something that a client may want now, new or again."""
@@ -125,7 +126,7 @@ class Shop:
 
     def _apt(self) -> tuple[uuid.UUID, str]:
         """A payment, and mostly something that can be done to it as it stands."""
-        payment_id = self._chance.choice(self.answered[-FEW:]).payment_id
+        payment_id = self._chance.choice(self.answered[-self.few :]).payment_id
         if self._chance.random() < 0.3:
             return payment_id, self._chance.choice(("capture", "cancel", "refund", "pay", "pay"))
         ((status,),) = self._world.query("SELECT status FROM payment WHERE id = %s", payment_id)

@@ -8,6 +8,7 @@ import psycopg
 import simplejson
 from psycopg.rows import dict_row
 
+from deploy.stripe_simulator.disputes import DISPUTE
 from deploy.stripe_simulator.lookups import CHARGE, INTENT
 from deploy.stripe_simulator.refunds import REFUND
 from deploy.stripe_simulator.store import Page
@@ -50,6 +51,7 @@ class View:
     intents: list[Row]
     charges: dict[str, Row]
     refunds: list[Row]
+    disputes: list[Row]
     said: list[Said]
     answered: list[Answered]
     messages: dict[str, str]
@@ -87,7 +89,7 @@ def take(world: World, shop: Shop) -> View:
         timeline.setdefault(entry["payment_id"], []).append(entry)
     ledger = {
         kind: world.simulator.store.page(kind, Page(limit=1000, oldest_first=True))[0]
-        for kind in (INTENT, CHARGE, REFUND)
+        for kind in (INTENT, CHARGE, REFUND, DISPUTE)
     }
     return View(
         payments={row["id"]: row for row in tables["payment"]},
@@ -98,6 +100,7 @@ def take(world: World, shop: Shop) -> View:
         intents=ledger[INTENT],
         charges={each["id"]: each for each in ledger[CHARGE]},
         refunds=ledger[REFUND],
+        disputes=ledger[DISPUTE],
         said=[_said(each) for each in world.broker.ever if each.topic() in EVENTS],
         answered=list(shop.answered),
         messages={message_id: each.topic for message_id, each in shop.messages.items()},
