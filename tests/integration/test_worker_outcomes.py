@@ -462,8 +462,8 @@ def test_an_outcome_over_rows_that_others_have_changed_is_not_dropped_in_silence
     bench.attempt(operation_id)
     version = bench.payment(operation_id).version
     late = Failed(error_code="GENERIC_DECLINE", message="Declined", reason="generic_decline")
+    payment.status = Status.PROCESSING
     with pytest.raises(Overwritten), bench.sessions.begin() as session:
-        payment.status = Status.PROCESSING
         record_locked(session, payment, operation, late, at, abandon_after=ABANDONED_AFTER)
     assert bench.payment(operation_id).version == version
     assert_paid_once(bench, operation_id)
