@@ -14,6 +14,8 @@ from rich.table import Table
 
 from tests.simulation.guards import GUARDS, ROOT, Guard, guard_named, remove
 
+README: Final = ROOT / "README.md"
+BEGIN, END = "<!-- mutants: begin -->\n", "<!-- mutants: end -->"
 ONE: Final = "--without"  # how this program calls itself for one guard
 
 console = Console(width=110, highlight=False)
@@ -24,8 +26,11 @@ console = Console(width=110, highlight=False)
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="guards at a time")
 @click.option("--only", help="only guards whose names have this in them")
 @click.option("--server-url", help="a PostgreSQL to use, where databases may be made")
+@click.option("--readme", is_flag=True, help="write the rows of these guards into the README's table")
 @click.option(ONE, "without", hidden=True)
-def main(seeds: int, workers: int, only: str | None, server_url: str | None, without: str | None) -> None:
+def main(
+    *, seeds: int, workers: int, only: str | None, server_url: str | None, readme: bool, without: str | None
+) -> None:
     """Show for each guard which seed notices that it is missing; exits with 1 when none does."""
     if without:
         _simulate(guard_named(without), seeds, str(server_url))
@@ -38,6 +43,8 @@ def main(seeds: int, workers: int, only: str | None, server_url: str | None, wit
         make_template(url)
         found = _all(guards, seeds, workers, url)
     unnoticed = _show(found, seeds)
+    if readme:
+        README.write_text(told(README.read_text(encoding="utf-8"), found, seeds), encoding="utf-8")
     sys.exit(1 if unnoticed else 0)
 
 
@@ -98,6 +105,20 @@ def _show(found: list[tuple[Guard, dict[str, Any]]], seeds: int) -> int:
     console.print(table)
     console.print(f"{len(found)} guards, {unnoticed} not noticed")
     return unnoticed
+
+
+def told(text: str, found: list[tuple[Guard, dict[str, Any]]], seeds: int) -> str:
+    """A README whose table has what was found in this run; the rows of other guards stay as they are."""
+    before, _, rest = text.partition(BEGIN)
+    table, _, after = rest.partition(END)
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    rows = {line.split(" | ")[0][2:]: line for line in lines[2:]}
+    for guard, said in found:
+        noticed = said["seed"] is not None
+        what = (said["seed"] + 1, said["broken"][0][0]) if noticed else (f"> {seeds}", "**not noticed**")
+        rows[guard.name] = f"| {guard.name} | {what[0]} | {what[1]} |"
+    whole = [*lines[:2], *(rows[each.name] for each in GUARDS if each.name in rows)]
+    return before + BEGIN + "\n".join(whole) + "\n" + END + after
 
 
 if __name__ == "__main__":

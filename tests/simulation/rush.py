@@ -101,7 +101,7 @@ class Rush:
     def _doubt(self) -> list[Act]:
         """A charge that is made, whose key replays a 500, and a look before the lists know of it."""
         task = partial(self._task, whole=True)
-        due = [partial(self._let_pass, RECOVERY_AFTER_S + 1), self._sweep, task]
+        due: list[Act] = [partial(self._let_pass, RECOVERY_AFTER_S + 1), self._sweep, task]
         return [self._ask, *due, *due, self._look, *due]
 
     def _look(self) -> None:

@@ -5,6 +5,7 @@ import ast
 import pytest
 
 from tests.simulation.guards import GUARDS, Guard, changed, guard_named, source_of
+from tests.simulation.mutants import BEGIN, END, README, told
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
@@ -30,3 +31,13 @@ def test_a_guard_that_has_moved_is_missed() -> None:
 def test_names_differ() -> None:
     """A guard is chosen by its name."""
     assert len({guard.name for guard in GUARDS}) == len(GUARDS)
+
+
+def test_the_readme_tells_of_each_guard() -> None:
+    """Its table has a row for each guard, and what a run finds takes the place of that guard's row alone."""
+    text = README.read_text(encoding="utf-8")
+    assert told(text, [], 600) == text
+    rows = text.partition(BEGIN)[2].partition(END)[0].splitlines()[2:]
+    assert [row.split(" | ")[0][2:] for row in rows] == [each.name for each in GUARDS]
+    found = told(text, [(GUARDS[1], {"seed": 98, "broken": [["nothing breaks", ""]]})], 600).splitlines()
+    assert set(found) - set(text.splitlines()) == {f"| {GUARDS[1].name} | 99 | nothing breaks |"}
