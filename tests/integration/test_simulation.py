@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import Servers
+from tests.simulation.doors import DOORS
 from tests.simulation.harness import make_template
 from tests.simulation.processes import simulating
 from tests.simulation.seed import Run
@@ -43,12 +44,16 @@ def test_every_seed_holds(server_url: str, capsys: pytest.CaptureFixture[str]) -
     """Whatever crashes, is lost or comes twice: every invariant holds at each look and at the end."""
     with simulating(server_url, WORKERS) as runs:
         done = list(runs(range(SEEDS)))
-    crashes = sum(count for run in done for name, count in run.counts.items() if name.startswith("crash"))
+    counts = sum((Counter(run.counts) for run in done), Counter())
+    crashes = sum(count for name, count in counts.items() if name.startswith("crash"))
     with capsys.disabled():
         steps = sum(len(run.trace) for run in done)
         print(f"\nsimulation: {len(done)} seeds, {steps:,} steps, {crashes:,} crashes")
     assert len(done) == SEEDS > max(FOUND)
     assert crashes
+    assert all(counts[f"door: {each}"] for each in DOORS)
+    assert counts["webhooks taken"]
+    assert counts["callbacks taken"]
     assert "\n".join(told(run) for run in done if run.broken) == ""
 
 

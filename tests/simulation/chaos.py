@@ -14,6 +14,7 @@ from deploy.stripe_simulator.store import Page, Store
 from shared.commands.pause import pause, resume
 from shared.payments import OperationKind
 from tests.simulation.clock import DAY_S
+from tests.simulation.doors import Doors
 from tests.simulation.harness import ACTORS
 from tests.simulation.network import LIST_LAGS, NEVER_SENT, TIMEOUT_AMID, TIMEOUT_BEFORE
 from tests.simulation.rush import Rush, is_in_a_rush
@@ -40,8 +41,9 @@ Act = Callable[[], None]
 class Chaos:
     """The choices of one seed. Which troubles there are at all differs from seed to seed."""
 
-    def __init__(self, world: World, shop: Shop) -> None:
+    def __init__(self, world: World, shop: Shop, doors: Doors | None = None) -> None:
         """Draw what this seed is like."""
+        self._doors = doors
         self._world, self._shop, self._chance = world, shop, world.chance
         chance = world.chance
         scheduler = world.scheduler
@@ -94,12 +96,15 @@ class Chaos:
             (0.3, "relay killed", self._kill_relay),
             (0.4, "pause", self._pause),
         ]
-        return usual + [each for each in rare if self._chance.random() < 0.5]
+        usual += [each for each in rare if self._chance.random() < 0.5]
+        return usual + (self._doors.acts() if self._doors else [])
 
     def some_steps(self) -> None:
         """Let some of it happen; less, when nobody wants anything any more."""
         self._asks += self._chance.randint(1, 5)
         self._idle = 0
+        if self._doors:
+            self._doors.some_steps()
         for _ in range(self._chance.randint(*STEPS) * (2 if self._rush else 1)):
             statements = self._world.scheduler.statements
             self.step()

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from shared.commands.pause import resume
 from shared.payments import OperationKind
+from tests.simulation.doors import Doors
 from tests.simulation.world import COMMAND_TOPICS, COMMANDS, REQUEST_TOPICS, REQUESTS, VERIFY_ABSENCE_S, World
 
 ROUNDS_MAX: Final = 120
@@ -25,9 +26,9 @@ _DUE: Final = """
 """
 
 
-def drain(world: World) -> bool:
+def drain(world: World, doors: Doors | None = None) -> bool:
     """Bring everything to rest, once it is calm; False when it does not come to rest."""
-    return any(not _round(world) for _ in range(ROUNDS_MAX))
+    return any(not _round(world, doors) for _ in range(ROUNDS_MAX))
 
 
 def calm_down(world: World) -> None:
@@ -51,14 +52,14 @@ def calm(world: World) -> None:
     world.whole("resume", lambda: resume(world.harness.sessions, list(OperationKind)))
 
 
-def spell(world: World) -> None:
+def spell(world: World, doors: Doors | None = None) -> None:
     """A while in which nothing goes wrong, so that what comes after finds payments at all stages."""
     scheduler, weather, troubles = world.scheduler, world.weather, world.troubles
     before = scheduler.crash_share, scheduler.switch_share, weather.shares, vars(troubles).copy()
     calm_down(world)
     for _ in range(2):
         world.whole("relay", world.carry)
-        _deliver(world)
+        _deliver(world, doors)
         while world.queue.errands:
             errand = world.queue.errands.pop(0)
             world.whole("task", partial(world.work_off, world.workers[0], errand))
@@ -67,13 +68,25 @@ def spell(world: World) -> None:
     vars(troubles).update(before[3])
 
 
-def _round(world: World) -> bool:
+def _round(world: World, doors: Doors | None) -> bool:
     """Do everything that is due, or let time pass until something is; False when nothing ever will be."""
-    _deliver(world)
-    worker = world.workers[0]
-    due = _due(world)
+    _deliver(world, doors)
+    due = _due(world) | (doors.due() if doors else {})
     now = world.clock.now() + timedelta(seconds=1)
     is_due = {name for name, at in due.items() if at <= now}
+    _work_off(world, is_due)
+    if doors:
+        doors.work_off(is_due)
+    if is_due:
+        # Something that is due may wait for another second: a lease, or its turn.
+        world.advance(1.0)
+    elif due:
+        world.advance(max(0.0, (min(due.values()) - world.clock.now()).total_seconds()) + 0.01)
+    return bool(due) or bool(world.waiting_webhooks())
+
+
+def _work_off(world: World, is_due: set[str]) -> None:
+    worker = world.workers[0]
     if "outbox" in is_due:
         world.whole("relay", world.carry)
     if "operation" in is_due and not world.queue.errands:
@@ -87,15 +100,11 @@ def _round(world: World) -> bool:
         world.whole("inbox", lambda: world.drain_inbox(worker))
     if "deadline" in is_due:
         world.whole("deadlines", lambda: world.keep_deadlines(worker))
-    if is_due:
-        # Something that is due may wait for another second: a lease, or its turn.
-        world.advance(1.0)
-    elif due:
-        world.advance(max(0.0, (min(due.values()) - world.clock.now()).total_seconds()) + 0.01)
-    return bool(due) or bool(world.waiting_webhooks())
 
 
-def _deliver(world: World) -> None:
+def _deliver(world: World, doors: Doors | None) -> None:
+    if doors:
+        doors.deliver()
     for sequence, event_id, kind in world.waiting_webhooks():
         world.whole(f"webhook {kind}", partial(world.take_webhook, event_id, sequence, keep=False))
     for kind, topics in ((COMMANDS, COMMAND_TOPICS), (REQUESTS, REQUEST_TOPICS)):

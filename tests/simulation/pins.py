@@ -4,14 +4,19 @@ import importlib
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from random import Random
 from typing import Any, Final
 
 from tests.simulation.clock import Clock
+from tests.simulation.complaints import COMPLAINTS
 
 TIMES: Final = (
     "shared.database",
     "payment_worker.processing",
+    "payment_worker.courier",
+    "payment_worker.notices",
+    "shared.commands.asking",
     "deploy.stripe_simulator.store",
     "deploy.stripe_simulator.events",
     "deploy.stripe_simulator.errors",
@@ -20,10 +25,27 @@ CHANCES: Final = (
     "payment_worker.outcomes",
     "payment_worker.gate",
     "payment_worker.breaker",
+    "payment_worker.courier",
     "deploy.stripe_simulator.conversation",
     "deploy.stripe_simulator.events",
     "deploy.stripe_simulator.endpoint",
 )
+
+
+DATETIMES: Final = ("payment_worker.handling", "payment_worker.commands")
+
+
+class Datetimes:
+    """Stands in for the class `datetime`, as far as it tells the time and reads one."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Now is what this clock says."""
+        self._clock = clock
+        self.fromisoformat = datetime.fromisoformat
+
+    def now(self, _zone: object) -> datetime:
+        """The simulated time."""
+        return self._clock.now()
 
 
 class Ids:
@@ -57,7 +79,10 @@ def pinned(clock: Clock, ids: Ids, chance: Random) -> Iterator[None]:
     """Within the block every module named above sees the simulated time and the seed's chances."""
     names: dict[str, Any] = {f"{module}.time": clock for module in TIMES}
     names |= {f"{module}.random": chance for module in CHANCES}
+    names |= {f"{module}.datetime": Datetimes(clock) for module in DATETIMES}
     names |= {"shared.database.uuid_utils": ids, "deploy.stripe_simulator.ids.secrets": ids}
+    names |= {"shared.notifications.secrets": ids, "payment_worker.courier.log": COMPLAINTS}
+    names |= {"payment_worker.courier.PER_RECEIVER": 2}
     with replacing(names):
         yield
 

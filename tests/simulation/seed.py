@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from tests.simulation.chaos import Chaos
+from tests.simulation.door_invariants import broken_at_doors
+from tests.simulation.doors import Doors, doors_of
 from tests.simulation.drain import calm, drain, spell
 from tests.simulation.harness import Harness
 from tests.simulation.invariants import EVERYTHING_COMES_TO_REST, NOTHING_BREAKS, broken
@@ -35,31 +37,41 @@ def run_seed(harness: Harness, seed: int) -> Run:
     harness.begin(seed)
     world = World(harness)
     shop = Shop(world)
-    chaos = Chaos(world, shop)
+    doors = doors_of(world, shop, seed)
+    chaos = Chaos(world, shop, doors)
     try:
-        found = _simulate(world, shop, chaos)
+        found = _simulate(world, shop, chaos, doors)
     finally:
         _leave(world)
-    return Run(seed, list(world.scheduler.trace), found, _counts(world, shop, chaos))
+    counts = _counts(world, shop, chaos) | (doors.counts() if doors else {})
+    return Run(seed, list(world.scheduler.trace), found, counts)
 
 
-def _simulate(world: World, shop: Shop, chaos: Chaos) -> list[tuple[str, str]]:
+def _simulate(world: World, shop: Shop, chaos: Chaos, doors: Doors | None) -> list[tuple[str, str]]:
     for _ in range(LOOKS):
         chaos.some_steps()
-        if found := _look(world, shop, at_rest=False):
+        if found := _look(world, shop, doors, at_rest=False):
             return found
         if world.chance.random() < SPELLS:
-            spell(world)
+            spell(world, doors)
     calm(world)
+    if doors:
+        doors.calm()
     if world.broker.losses:
         shop.send_messages_again()
-    if not drain(world):
-        return [(EVERYTHING_COMES_TO_REST, "something is due for ever"), *_look(world, shop, at_rest=True)]
-    return _look(world, shop, at_rest=True)
+        if doors:
+            doors.notices.tell_everything_again()
+    if not drain(world, doors):
+        late = [(EVERYTHING_COMES_TO_REST, "something is due for ever")]
+        return [*late, *_look(world, shop, doors, at_rest=True)]
+    return _look(world, shop, doors, at_rest=True)
 
 
-def _look(world: World, shop: Shop, *, at_rest: bool) -> list[tuple[str, str]]:
-    found = broken(take(world, shop), at_rest=at_rest)
+def _look(world: World, shop: Shop, doors: Doors | None, *, at_rest: bool) -> list[tuple[str, str]]:
+    view = take(world, shop)
+    found = broken(view, at_rest=at_rest)
+    if doors:
+        found += broken_at_doors(view, doors, at_rest=at_rest)
     return [(NOTHING_BREAKS, problem) for problem in world.problems] + found
 
 

@@ -1,5 +1,6 @@
 """The clients: what they ask for over HTTP and Kafka, what they were answered, and what they send again."""
 
+import functools
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,13 +8,15 @@ from random import Random
 from typing import Any, Final
 
 import simplejson
+from sqlalchemy.orm import Session
 
 from shared.commands.cancel import cancel_payment
 from shared.commands.capture import CapturePayment, capture_payment
-from shared.commands.create import CreatePayment, create_payment
+from shared.commands.create import Callback, CreatePayment, create_payment
 from shared.commands.idempotency import IdempotentRequest, hash_request
 from shared.commands.operations import Origin
 from shared.commands.refund import RefundPayment, refund_payment
+from shared.commands.reservations import check_reservation
 from shared.money import Money
 from shared.payments import CaptureMethod, Command, PaymentError
 from tests.simulation.world import RECOVERY_AFTER_S, World
@@ -51,6 +54,8 @@ class Order:
     amount_minor: int
     hold: bool
     card: str | None
+    reservation_id: str | None = None
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Shop:
         self.messages: dict[str, Message] = {}  # commands on Kafka, by id
         self.counts: dict[str, int] = {}
         self.few = FEW
+        self.dress: Callable[[Order], Order] = lambda order: order  # what open doors add to one
 
     def next_ask(self) -> Ask | None:
         """Something that a client may want now, new or again."""
@@ -149,6 +155,7 @@ class Shop:
             hold=hold,
             card=chance.choice(CARDS),
         )
+        made = self.dress(made)
         self.orders.append(made)
         return made
 
@@ -178,6 +185,8 @@ class Shop:
         idempotent = ask.key and IdempotentRequest(principal="client", key=ask.key, request_hash=ask.hashed())
         common: dict[str, Any] = {"recovery_after_s": RECOVERY_AFTER_S, "idempotent": idempotent or None}
         if ask.order:
+            if ask.order.reservation_id:
+                common["before_new"] = reservation_guard(ask.order)
             created = create_payment(
                 sessions, self._command(ask, ask.order), ORIGIN, simulated=True, **common
             )
@@ -204,6 +213,8 @@ class Shop:
             customer_id=order.customer_id,
             capture_method=CaptureMethod.MANUAL if order.hold else CaptureMethod.AUTOMATIC,
             payment_method_id=order.card,
+            reservation_id=order.reservation_id,
+            callback=order.callback,
         )
 
     def send_message(self) -> None:
@@ -234,3 +245,10 @@ class Shop:
         """Other services keep what they have sent: after the broker has lost it they send all of it again."""
         for message_id in self.messages:
             self._produce(message_id)
+
+
+def reservation_guard(order: Order) -> Callable[[Session], None]:
+    """What the API has asked of a reservation in the transaction that records the payment."""
+    return functools.partial(
+        check_reservation, reservation_id=str(order.reservation_id), customer_id=order.customer_id
+    )

@@ -1,6 +1,7 @@
 """Everything that can be known of one seed at one moment: rows, the gateway's ledger, events, answers."""
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ TABLES: Final = {
     "outbox": "position",
     "inbox": "source, message_id",
 }
-EVENTS: Final = frozenset(map(str, Announcement))
+EVENTS: Final = frozenset(map(str, Announcement)) - {str(Announcement.NOTIFICATION_ENDPOINT_DISABLED)}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class View:
     operations: list[Row]
     timeline: dict[uuid.UUID, list[Row]]
     outbox: list[Row]
+    others: list[Row]  # of the outbox, what is of no payment
     inbox: list[Row]
     intents: list[Row]
     charges: dict[str, Row]
@@ -83,7 +85,7 @@ class View:
 
 def take(world: World, shop: Shop) -> View:
     """Look at everything."""
-    tables = _rows(world.harness.database)
+    tables = rows_of(world.harness.database, TABLES)
     timeline: dict[uuid.UUID, list[Row]] = {}
     for entry in tables["timeline_entry"]:
         timeline.setdefault(entry["payment_id"], []).append(entry)
@@ -95,7 +97,8 @@ def take(world: World, shop: Shop) -> View:
         payments={row["id"]: row for row in tables["payment"]},
         operations=tables["operation"],
         timeline=timeline,
-        outbox=tables["outbox"],
+        outbox=[each for each in tables["outbox"] if each["aggregatetype"] == "payment"],
+        others=[each for each in tables["outbox"] if each["aggregatetype"] != "payment"],
         inbox=tables["inbox"],
         intents=ledger[INTENT],
         charges={each["id"]: each for each in ledger[CHARGE]},
@@ -108,13 +111,13 @@ def take(world: World, shop: Shop) -> View:
     )
 
 
-def _rows(database: psycopg.Connection[Any]) -> dict[str, list[Row]]:
-    """All rows as of one moment, in one round trip."""
+def rows_of(database: psycopg.Connection[Any], tables: Mapping[str, str]) -> dict[str, list[Row]]:
+    """All rows of these tables, each in its order, as of one moment and in one round trip."""
     with database.pipeline(), database.transaction():
         database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursors = {
             name: database.cursor(row_factory=dict_row).execute(f"SELECT * FROM {name} ORDER BY {order}")  # noqa: S608
-            for name, order in TABLES.items()
+            for name, order in tables.items()
         }
     return {name: cursor.fetchall() for name, cursor in cursors.items()}
 

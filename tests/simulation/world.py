@@ -18,7 +18,7 @@ from payment_api.webhooks import store
 from payment_worker import deadlines, recovery, webhooks
 from payment_worker.breaker import Breaker
 from payment_worker.budget import Budget
-from payment_worker.commands import CommandConsumer, Desk
+from payment_worker.commands import ASKING_FOR_ORDERS, OTHERS, CommandConsumer, Desk
 from payment_worker.consumer import RequestConsumer
 from payment_worker.gate import Gate
 from payment_worker.processing import Worker
@@ -26,7 +26,7 @@ from payment_worker.queues import Errand, queue_of
 from payment_worker.relay import Relay
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe_webhooks import read, verify
-from shared.payments import REQUESTED_BY, Command
+from shared.payments import REQUESTED_BY
 from shared.settings import Settings
 from shared.wakeup import connect_redis
 from tests.simulation.broker import Broker, SimulatedConsumer, SimulatedDeliveries, Troubles
@@ -40,7 +40,7 @@ RECOVERY_AFTER_S: Final = 5.0
 VERIFY_ABSENCE_S: Final = 600.0
 WEBHOOK_SECRET: Final = "whsec_of_the_simulation"
 REQUEST_TOPICS: Final = sorted({str(each) for each in REQUESTED_BY.values()})
-COMMAND_TOPICS: Final = sorted(map(str, Command))
+COMMAND_TOPICS: Final = sorted(map(str, OTHERS))
 REQUESTS, COMMANDS = "requests", "commands"
 # A task says so in the log, and nothing is lost by it.
 SURVIVED: Final = (GatewayUnavailable, OperationalError)
@@ -167,11 +167,14 @@ class World:
             raise
 
     def _consumer(self, kind: str) -> Any:
-        member: Any = SimulatedConsumer(self.broker, kind, self.scheduler, self.troubles)
+        # Two of a group may be at the same message, until one has noticed that it is not its own any more.
+        group = kind.partition(" ")[0]
+        member: Any = SimulatedConsumer(self.broker, group, self.scheduler, self.troubles)
         deliveries: Any = self.deliveries
         if kind == REQUESTS:
             return RequestConsumer(member, self.dispatch, deliveries, "")
-        return CommandConsumer(member, deliveries, "", self.desk)
+        topics = OTHERS if group == COMMANDS else ASKING_FOR_ORDERS
+        return CommandConsumer(member, deliveries, "", self.desk, topics)
 
     def dispatch(self, errands: list[Errand], _queue: str) -> None:
         """Put operations into Redis. Raises OperationalError while it is away."""
