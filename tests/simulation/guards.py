@@ -213,9 +213,9 @@ GUARDS: Final = (
 )
 
 
-def guard_named(name: str) -> Guard:
+def guard_named(name: str, among: Sequence[Guard] = GUARDS) -> Guard:
     """The guard of this name. Raises LookupError."""
-    for guard in GUARDS:
+    for guard in among:
         if guard.name == name:
             return guard
     raise LookupError(name)

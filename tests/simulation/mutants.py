@@ -12,10 +12,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from tests.simulation.door_guards import DOOR_GUARDS
 from tests.simulation.guards import GUARDS, ROOT, Guard, guard_named, remove
 
 README: Final = ROOT / "README.md"
 BEGIN, END = "<!-- mutants: begin -->\n", "<!-- mutants: end -->"
+EVERY_GUARD: Final = (*GUARDS, *DOOR_GUARDS)
 ONE: Final = "--without"  # how this program calls itself for one guard
 
 console = Console(width=110, highlight=False)
@@ -33,12 +35,12 @@ def main(
 ) -> None:
     """Show for each guard which seed notices that it is missing; exits with 1 when none does."""
     if without:
-        _simulate(guard_named(without), seeds, str(server_url))
+        _simulate(guard_named(without, EVERY_GUARD), seeds, str(server_url))
         return
     from tests.simulation.__main__ import server
     from tests.simulation.harness import make_template
 
-    guards = [each for each in GUARDS if not only or only in each.name]
+    guards = [each for each in EVERY_GUARD if not only or only in each.name]
     with server(server_url) as url:
         make_template(url)
         found = _all(guards, seeds, workers, url)
