@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from psycopg import sql
@@ -96,7 +97,7 @@ def lives(bench: Bench) -> dict[str, uuid.UUID]:
 def accounts(bench: Bench) -> None:
     """Payments of an account: recorded and no more, processed, and given up before that."""
     command = CreatePayment(money=Money(10_000, "USD"), customer_id="ada", unasked=True)
-    after = {"recovery_after_s": NOT_DUE_S}
+    after: dict[str, Any] = {"recovery_after_s": NOT_DUE_S}
     _, asked, given_up = (
         create_payment(bench.sessions, command, ORIGIN, simulated=True, **after).payment.id for _ in range(3)
     )

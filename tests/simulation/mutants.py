@@ -119,7 +119,7 @@ def told(text: str, found: list[tuple[Guard, dict[str, Any]]], seeds: int) -> st
         noticed = said["seed"] is not None
         what = (said["seed"] + 1, said["broken"][0][0]) if noticed else (f"> {seeds}", "**not noticed**")
         rows[guard.name] = f"| {guard.name} | {what[0]} | {what[1]} |"
-    whole = [*lines[:2], *(rows[each.name] for each in GUARDS if each.name in rows)]
+    whole = [*lines[:2], *(rows[each.name] for each in EVERY_GUARD if each.name in rows)]
     return before + BEGIN + "\n".join(whole) + "\n" + END + after
 
 
