@@ -45,15 +45,20 @@ def canonical(identifier: Any) -> Any:
 
 
 def moment(field: str, text: str) -> datetime:
-    """A time or a date as its sender writes it; UTC where it names no zone.
-
-    Raises InvalidCommand for what is none, and for what lies in the future.
-    """
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidCommand(field, "must be a time in RFC 3339") from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    """A time or a date of the past, as `time_of` reads it. Raises InvalidCommand for the future, too."""
+    at = time_of(field, text)
     if at > datetime.now(UTC) + FURTHEST_AHEAD:
         raise InvalidCommand(field, "lies in the future")
     return at
+
+
+def time_of(field: str, text: str) -> datetime:
+    """A time or a date as its sender writes it; UTC where it names no zone.
+
+    Raises InvalidCommand for what is none, or none that a calendar of ours has: schemas know leap seconds.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidCommand(field, "must be a time in RFC 3339") from None

@@ -1,10 +1,9 @@
 """The ticketing contract's notices: reservations come about, and end."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from types import MappingProxyType
 
-from payment_worker.handling import Handler, Handling, canonical, moment
+from payment_worker.handling import Handler, Handling, canonical, moment, time_of
 from shared.commands.received import take_in
 from shared.commands.reservations import (
     EXPIRED,
@@ -32,7 +31,7 @@ def handle_reservation(handling: Handling) -> None:
             canonical(data["reservationId"]),
             canonical(data["customerId"]),
             data["status"],
-            expires_at=None if told_of_end else datetime.fromisoformat(data["expiresAt"]),
+            expires_at=None if told_of_end else time_of("expiresAt", data["expiresAt"]),
             reason=data["reason"],
         )
 

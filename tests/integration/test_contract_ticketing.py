@@ -365,7 +365,7 @@ UNREADABLE: list[tuple[Notice, Any]] = [
 
 
 def test_what_cannot_be_read_goes_to_the_dead_letters(door: Door) -> None:
-    """With its origin; what is from the future is refused; the offset moves on to what comes behind."""
+    """With its origin; what is from the future, or no time of ours, is refused; the offset moves on."""
     for notice, value in UNREADABLE:
         door.send(notice, value)
     door.send(CREATED, created(), ce_type="reservation-created.v2")
@@ -375,9 +375,12 @@ def test_what_cannot_be_read_goes_to_the_dead_letters(door: Door) -> None:
     assert classes == {"UnreadableMessage", "SchemaBroken", "UnknownVersion"}
     assert door.shop.api.stored.counts() == {}
     door.send(EXPIRED, expired(expiredAt=rfc3339(datetime.now(UTC) + 24 * HOUR)), ce_id="future")
+    door.send(CREATED, created(expiresAt="2026-06-30T23:59:60Z"), ce_id="leap-second")
+    door.send(CREATED, created(expiresAt="9999-12-31T23:59:59-12:00"), ce_id="year-10000")
     door.send(CREATED, created(), ce_type="com.tickets.reservation-created.v1")
-    door.handle(2)
-    (answer,) = door.rejections(1)
-    assert (answer.value["commandId"], answer.value["errorCode"]) == ("future", "VALIDATION_FAILED")
+    door.handle(4)
+    answers = [(each.value["commandId"], each.value["errorCode"]) for each in door.rejections(3)]
+    refused = {"future", "leap-second", "year-10000"}
+    assert sorted(answers) == sorted((each, "VALIDATION_FAILED") for each in refused)
     (row,) = door.shop.api.stored.rows("reservation")
     assert row["status"] == "active"

@@ -25,7 +25,13 @@ def test_times_are_read_with_and_without_a_zone(text: str, meant: datetime) -> N
     assert moment("at", text) == meant
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "2026-03-04T25:00:00Z"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "soon", "2026-13-01", "2026-03-04T25:00:00Z", "2026-06-30T23:59:60Z",
+        "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00",
+    ],
+)  # fmt: skip
 def test_what_is_no_time_is_refused_by_name(text: str) -> None:
     """And not repeated in the message."""
     with pytest.raises(InvalidCommand, match=r"^at: must be a time in RFC 3339$"):
