@@ -129,7 +129,7 @@ def _insert_operation(desk: Desk, run: Run, entry: Entry, facts: dict[str, Any],
         writes.add(Operation, row)
         lifecycle.note(writes, payment, _rebuilt(run, entry, row))
         writes.change(payment)
-        writes.send(session.connection())
+        writes.send_locked(session.connection())
         _go_on(desk, session, entry, row, seen)
 
 
