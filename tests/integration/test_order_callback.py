@@ -139,7 +139,6 @@ def test_an_order_that_is_paid_at_the_second_try_ends_as_paid(shop: Notified, or
     pay(shop, "order_1", DECLINED_MINOR)
     shop.notify()
     pay(shop, "order_1")
-    shop.notify()
     shop.notify_later()
     assert {each["status"] for each in told(orders)} == {"PAYMENT FAILED"}
     orders.calls.clear()
