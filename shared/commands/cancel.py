@@ -32,15 +32,16 @@ def cancel_payment(
     recovery_after_s: float,
     idempotent: IdempotentRequest | None = None,
     received: ReceivedMessage | None = None,
+    undo_capture: bool = False,
 ) -> Requested:
     """Cancel a payment that was not sent, ask the gateway to, or note that the outcome is to be undone.
 
     A payment that is cancelled already is answered as it is. Raises PaymentConflict for one that is paid or
-    has failed, or while it is being captured.
+    has failed, or while it is being captured: with `undo_capture` that outcome is to be undone, too.
     """
 
     def work(asking: Asking) -> Operation | None:
-        return _cancel(asking, reason)
+        return _cancel(asking, reason, undo_capture=undo_capture)
 
     return carry_out(
         sessions,
@@ -53,23 +54,33 @@ def cancel_payment(
     )
 
 
-def _cancel(asking: Asking, reason: str | None) -> Operation | None:
+def _cancel(asking: Asking, reason: str | None, *, undo_capture: bool) -> Operation | None:
     payment = asking.payment
     if payment.status is Status.CANCELLED:
         return None
     if payment.status in OPEN_TO_CANCEL:
-        return _ask_gateway(asking, reason)
+        return _ask_gateway(asking, reason, undo_capture=undo_capture)
     if payment.status not in {Status.PENDING, Status.PROCESSING}:
         raise PaymentConflict(f"A payment that is {payment.status} cannot be cancelled")
     primary = live_primary(asking)
-    told = {"reason": reason} if reason else {}
     if primary is None or payment.status is Status.PENDING:
-        cause = asking.cause(UNSENT, _never_to_be_sent(asking, primary), **told)
+        cause = asking.cause(UNSENT, _never_to_be_sent(asking, primary), **_told(reason))
         lifecycle.advance(asking.writes, payment, Status.CANCELLED, cause)
-    elif payment.cancel_requested_at is None:
-        payment.cancel_requested_at = asking.at
-        lifecycle.note(asking.writes, payment, asking.cause("cancel requested", primary, **told))
+    else:
+        _undo_later(asking, primary, reason)
     return None
+
+
+def _undo_later(asking: Asking, under_way: Operation, reason: str | None) -> None:
+    """Note that what is under way is to be undone when its outcome is known."""
+    payment = asking.payment
+    if payment.cancel_requested_at is None:
+        payment.cancel_requested_at = asking.at
+        lifecycle.note(asking.writes, payment, asking.cause("cancel requested", under_way, **_told(reason)))
+
+
+def _told(reason: str | None) -> dict[str, str]:
+    return {"reason": reason} if reason else {}
 
 
 def _never_to_be_sent(asking: Asking, primary: Operation | None) -> Operation:
@@ -94,10 +105,13 @@ def _never_to_be_sent(asking: Asking, primary: Operation | None) -> Operation:
     return primary
 
 
-def _ask_gateway(asking: Asking, reason: str | None) -> Operation:
+def _ask_gateway(asking: Asking, reason: str | None, *, undo_capture: bool) -> Operation | None:
     under_way = open_settlement(asking)
     if under_way and under_way.kind is OperationKind.CANCEL:
         return under_way
+    if under_way and undo_capture:
+        _undo_later(asking, under_way, reason)
+        return None
     if under_way:
         raise PaymentConflict("The payment is being captured")
     # Should it turn out to be paid meanwhile, the money goes back.

@@ -117,7 +117,14 @@ def cancel_unpaid(
         found = session.scalars(query.order_by(Payment.id)).all()
     for payment_id in found:
         try:
-            cancel_payment(sessions, payment_id, REASON, origin, recovery_after_s=recovery_after_s)
+            cancel_payment(
+                sessions,
+                payment_id,
+                REASON,
+                origin,
+                recovery_after_s=recovery_after_s,
+                undo_capture=True,
+            )
         except PaymentConflict as error:
             log.info("paid before the reservation expired", payment_id=str(payment_id), reason=str(error))
 

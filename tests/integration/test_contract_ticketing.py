@@ -311,6 +311,16 @@ def test_what_is_in_flight_is_undone_when_its_outcome_is_known(door: Door) -> No
     door.shop.assert_history_is_whole(payment_id)
 
 
+def test_an_expiry_undoes_a_capture_that_is_under_way(door: Door) -> None:
+    """What it takes goes back when that is known."""
+    door.ask(CREATED, created())
+    payment_id = door.shop.hold(reservationId=RESERVATION, customerId=CUSTOMER)
+    assert door.shop.ask(payment_id, "capture").status == 202
+    door.ask(EXPIRED, expired())
+    assert door.shop.sums(payment_id) == ("refunded", Decimal("100.00"), Decimal("100.00"))
+    door.shop.assert_history_is_whole(payment_id)
+
+
 def test_messages_in_any_order_end_right(door: Door) -> None:
     """Expired before created, repeated, of customers whom nobody knows: what is over stays over."""
     door.send(EXPIRED, expired(), ce_id="e-1")
@@ -326,9 +336,8 @@ def test_messages_in_any_order_end_right(door: Door) -> None:
     assert row["expired_at"] is not None
     assert len(door.inbox()) == 4
     sold = {"reservationId": new_uuid(), "status": "confirmed"}
-    door.send(CREATED, created(**sold))
-    door.send(EXPIRED, expired(reservationId=sold["reservationId"]))
-    door.handle(2)
+    door.ask(CREATED, created(**sold))
+    door.ask(EXPIRED, expired(reservationId=sold["reservationId"]))
     statuses = {row["id"]: row["status"] for row in door.shop.api.stored.rows("reservation")}
     assert statuses == {RESERVATION: "expired", sold["reservationId"]: "confirmed"}
 
