@@ -118,6 +118,7 @@ class Chaos:
         if holder := world.scheduler.holder():
             world.turn(holder)
             return
+        world.scheduler.choice_goes_by()
         if self._rush and (act := self._rush.next_act()):
             act()
             return

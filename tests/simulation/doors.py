@@ -29,6 +29,8 @@ DOORS: Final = (CATALOG, SUBSCRIPTIONS, TICKETING, CALLBACK, WEBHOOKS)
 OPEN_AT_ONCE: Final = (1, 2)
 DEAD_SHARE: Final = 0.2  # of the seeds with webhooks: a subscriber that takes nothing, ever
 INITIATED: Final = "initiated"
+# Between the look at what a payment is for and its record others may sell, or end, the same.
+HELD_UP: Final = {"commit of shared.commands.create": 0.5}
 ROOM: Final = 10  # actors; beyond it those that are there go on first
 Act = tuple[float, str, Callable[[], None]]
 
@@ -94,6 +96,8 @@ class Doors:
         shop.dress = self.dress
         self.asks = 0
         self._looked = 0
+        if self.open & {SUBSCRIPTIONS, TICKETING}:
+            world.scheduler.held_up_shares = HELD_UP
         COMPLAINTS.heard.clear()
         if SUBSCRIPTIONS in self.open:
             self.notices.give_a_card()
@@ -126,6 +130,8 @@ class Doors:
             acts += [(4, "notice", self._notice), (4, "commands", self._commands)]
         if CATALOG in self.open:
             acts += [(4, "initiated", self._initiated)]
+        if SUBSCRIPTIONS in self.open:
+            acts += [(4, "subscribed again", self._meet)]
         if self.notifies:
             acts += [(3, "courier", self._courier), (8, "delivery", self._delivery)]
         if WEBHOOKS in self.open:
@@ -160,6 +166,13 @@ class Doors:
 
     def _commands(self) -> None:
         self._consume(self.world.chance.choice((COMMANDS, f"{COMMANDS} 2")))
+
+    def _meet(self) -> None:
+        """While a charge is held up the newest subscription begins once more, for another consumer."""
+        held_up = any(each.held_up and each.name.startswith(COMMANDS) for each in self.world.scheduler.actors)
+        if held_up and self.notices.subscriptions and self._may_ask():
+            self.notices.subscribe_again()
+            self._commands()
 
     def _initiated(self) -> None:
         self._consume(self.world.chance.choice((INITIATED, f"{INITIATED} 2")))

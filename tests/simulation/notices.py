@@ -176,6 +176,13 @@ class Notices:
         else:
             subscription = self._subscription()
         self.subscriptions.append(subscription)
+        self._tell_of_subscription(subscription)
+
+    def subscribe_again(self) -> None:
+        """The newest subscription is told of once more, by a message of its own."""
+        self._tell_of_subscription(self.subscriptions[-1])
+
+    def _tell_of_subscription(self, subscription: Subscription) -> None:
         plan = {"planId": "pro", "price": subscription.price_minor / 100, "currency": "USD"}
         data = {
             "subscriptionId": subscription.id,

@@ -61,11 +61,8 @@ class Rush:
         world.weather.shares = dict(self._chance.choice(TROUBLES))
 
     def next_act(self) -> Act | None:
-        """What has to happen now, if anything; a choice goes by for everybody who is held up."""
-        actors = self._world.scheduler.actors
-        for actor in actors:
-            actor.held_up = max(0, actor.held_up - 1)
-        if len(actors) > ACTORS_MAX:
+        """What has to happen now, if anything."""
+        if len(self._world.scheduler.actors) > ACTORS_MAX:
             return None
         if not self._plan:
             self._plan = self._planned()

@@ -140,6 +140,11 @@ class Scheduler:
             actor.held_up, actor.held_up_at = 0, ""
             self._check_alive(actor)
 
+    def choice_goes_by(self) -> None:
+        """Whoever is held up is so for one choice less."""
+        for actor in self.actors:
+            actor.held_up = max(0, actor.held_up - 1)
+
     def _die(self, actor: Actor, what: str) -> None:
         actor.dead = True
         kind = what.partition(" ")[0]
