@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -18,8 +18,11 @@ from tests.tokens import token
 from tests.waiting import POLL_S
 
 
-def _number(value: int) -> str:
-    raw = value.to_bytes((value.bit_length() + 7) // 8, "big")
+P256_BYTES: Final = 32  # of each coordinate, leading zeros as well (RFC 7518, 6.2.1.2)
+
+
+def _number(value: int, at_least_bytes: int = 1) -> str:
+    raw = value.to_bytes(max(at_least_bytes, (value.bit_length() + 7) // 8), "big")
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
@@ -46,7 +49,8 @@ class IssuerKey:
         if isinstance(public, rsa.RSAPublicNumbers):
             facts = {"kty": "RSA", "n": _number(public.n), "e": _number(public.e)}
         else:
-            facts = {"kty": "EC", "crv": "P-256", "x": _number(public.x), "y": _number(public.y)}
+            at = {name: _number(value, P256_BYTES) for name, value in (("x", public.x), ("y", public.y))}
+            facts = {"kty": "EC", "crv": "P-256", **at}
         return {**facts, "kid": self.key_id, "use": "sig", "alg": self.algorithm, **more}
 
     def token(self, subject: Any, **claims: Any) -> str:
