@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.tokens import token
 from tests.waiting import POLL_S
 
-
 P256_BYTES: Final = 32  # of each coordinate, leading zeros as well (RFC 7518, 6.2.1.2)
 
 
