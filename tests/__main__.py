@@ -35,6 +35,8 @@ def main(arguments: list[str]) -> int:
     os.chdir(ROOT)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+    # In the background of a script it is ignored, and everything that a test starts would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if APACHE_KAFKA in arguments:
         return on_apache_kafka([each for each in arguments if each != APACHE_KAFKA])
     measured = coverage.Coverage(config_file=CONFIGURATION)
