@@ -21,6 +21,7 @@ from rich.table import Table
 from deploy.local.client import running_stack
 from deploy.local.parts import program
 from shared.migrations import upgrade
+from tests.keys import DATA_KEY
 
 SIZES = (1_000, 10_000, 100_000)
 # Of eleven objects five are PaymentIntents, five charges and one a refund.
@@ -128,10 +129,10 @@ def _measure(objects: int, since: datetime, environment: dict[str, str]) -> Meas
     command = [program("payment-worker"), "reconcile", "--since", since.isoformat(), "--anew"]
     began = time.perf_counter()
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         peak = _Peak(child.pid)
-        said = child.communicate()[0].decode()
+        said = "".join(child.communicate())
         took = time.perf_counter() - began
         peak.stop()
     if child.returncode:
@@ -178,6 +179,7 @@ def main(sizes: str) -> None:
             "REDIS_URL": servers.redis_url,
             "STRIPE_API_URL": str(servers.stripe_api_url),
             "STRIPE_SECRET_KEY": "sk_test_reconciliation",
+            "DATA_KEY": DATA_KEY,
         }
         books = Seeded(servers.database_url, str(servers.stripe_api_url))
         for size in (int(each) for each in sizes.split(",")):
