@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from random import Random
 from typing import Any, Final
 
 import simplejson
@@ -15,6 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from shared.outbound import CallFailed
 from tests.simulation.clock import DAY_S, Clock
+from tests.simulation.network import Weather
 from tests.simulation.schedule import Scheduler
 from tests.simulation.shop import Order
 from tests.simulation.witness import Witness
@@ -25,23 +25,12 @@ OUR_TOKEN: Final = "token-of-the-payment-service"
 MAY_BE_DISABLED: Final = 9, 3 * DAY_S  # failures in a row, and seconds: the next one may be one too many
 
 
-@dataclass
-class Manners:
+class Manners(Weather):
     """How often others behave badly, as shares of the calls."""
 
-    chance: Random
-    shares: dict[str, float] = field(default_factory=dict)
-    met: dict[str, int] = field(default_factory=dict)
-
     def draw(self) -> str | None:
-        """What the next call meets, if anything."""
-        draw = self.chance.random() if self.shares else 1.0
-        for kind, share in self.shares.items():
-            if draw < share:
-                self.met[kind] = self.met.get(kind, 0) + 1
-                return kind
-            draw -= share
-        return None
+        """What the next call meets, if anything; whoever behaves takes nothing of the seed."""
+        return super().draw() if self.shares else None
 
 
 @dataclass(frozen=True)

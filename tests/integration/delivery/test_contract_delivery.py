@@ -8,31 +8,12 @@ from tests.api import JSON, NOWHERE, Answer, Api
 from tests.delivery import KEY, Delivery, StripeSide, new_email
 from tests.factories import as_json, new_uuid
 from tests.integration.conftest import NewApi
-from tests.simulator import Simulator
 
 DETAILS = {
     "cardholderName": "John Doe", "last4": "4242", "cardType": "visa", "expiryDate": "12/25",
     "isDefault": True,
 }  # fmt: skip
 NUMBER = "4242424242424242"
-
-
-@pytest.fixture
-def api(new_api: NewApi, simulator: Simulator) -> Api:
-    """Return an application that reaches the simulator."""
-    return new_api(STRIPE_API_URL=simulator.url, STRIPE_SECRET_KEY=KEY)
-
-
-@pytest.fixture
-def shop(api: Api) -> Delivery:
-    """Return a client that knows only the contract."""
-    return Delivery(api)
-
-
-@pytest.fixture
-def stripe(simulator: Simulator) -> StripeSide:
-    """Return Stripe's side."""
-    return StripeSide(simulator.url)
 
 
 def assert_refused(answer: Answer, status: int, code: str, says: str = "") -> None:

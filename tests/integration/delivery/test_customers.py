@@ -78,18 +78,6 @@ def api(new_api: NewApi, simulator: Simulator) -> Api:
 
 
 @pytest.fixture
-def shop(api: Api) -> Delivery:
-    """Return a client that knows only the contract."""
-    return Delivery(api)
-
-
-@pytest.fixture
-def stripe(simulator: Simulator) -> StripeSide:
-    """Return Stripe's side."""
-    return StripeSide(simulator.url)
-
-
-@pytest.fixture
 def gateway(simulator: Simulator) -> StripeCustomers:
     """Return the real adapter."""
     return StripeCustomers(KEY, simulator.url)

@@ -7,30 +7,10 @@ from typing import Any
 import pytest
 
 from tests.api import Answer, Api, Settler
-from tests.delivery import KEY, Delivery, StripeSide
+from tests.delivery import Delivery, StripeSide
 from tests.factories import new_uuid
-from tests.integration.conftest import NewApi
-from tests.integration.test_contract_delivery import assert_refused
-from tests.simulator import Simulator
+from tests.integration.delivery.test_contract_delivery import assert_refused
 from tests.waiting import LONGEST_S
-
-
-@pytest.fixture
-def api(new_api: NewApi, simulator: Simulator) -> Api:
-    """Return an application that reaches the simulator."""
-    return new_api(STRIPE_API_URL=simulator.url, STRIPE_SECRET_KEY=KEY)
-
-
-@pytest.fixture
-def shop(api: Api) -> Delivery:
-    """Return a client that knows only the contract."""
-    return Delivery(api)
-
-
-@pytest.fixture
-def stripe(simulator: Simulator) -> StripeSide:
-    """Return Stripe's side."""
-    return StripeSide(simulator.url)
 
 
 def intent_body(customer: str, card: str, **overrides: Any) -> dict[str, Any]:

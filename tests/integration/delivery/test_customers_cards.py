@@ -5,28 +5,8 @@ import pytest
 from shared.commands.customers import payer_of
 from shared.payments import InvalidCommand
 from tests.api import Api, Settler
-from tests.delivery import KEY, Delivery, StripeSide
+from tests.delivery import Delivery, StripeSide
 from tests.factories import new_uuid, payment_body
-from tests.integration.conftest import NewApi
-from tests.simulator import Simulator
-
-
-@pytest.fixture
-def api(new_api: NewApi, simulator: Simulator) -> Api:
-    """Return an application that reaches the simulator."""
-    return new_api(STRIPE_API_URL=simulator.url, STRIPE_SECRET_KEY=KEY)
-
-
-@pytest.fixture
-def shop(api: Api) -> Delivery:
-    """Return a client that knows only the contract."""
-    return Delivery(api)
-
-
-@pytest.fixture
-def stripe(simulator: Simulator) -> StripeSide:
-    """Return Stripe's side."""
-    return StripeSide(simulator.url)
 
 
 def test_a_card_is_charged_only_with_its_customer(shop: Delivery, api: Api, stripe: StripeSide) -> None:
