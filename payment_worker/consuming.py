@@ -180,9 +180,9 @@ class TopicConsumer:
         return 0, self._prefix + events.DEAD_LETTERS, key, value, headers
 
 
-def take(consumer: Consumer) -> list[Message]:
+def take(consumer: Consumer, wait_s: float = POLL_S) -> list[Message]:
     """Wait for a message, then take what has come with it; asking for many at once would wait for many."""
-    first = consumer.poll(POLL_S)
+    first = consumer.poll(wait_s)
     return [] if first is None else [first, *consumer.consume(BATCH - 1, 0)]
 
 

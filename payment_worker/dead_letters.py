@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from payment_worker.consuming import as_bytes, headers_of, sent_at
+from payment_worker.consuming import as_bytes, headers_of, sent_at, take
 from payment_worker.letters import DeadLetter, Place, Reason, read_letter
 from shared import events
 from shared.kafka import KafkaSettings, make_consumer
 
-BATCH = 500
 QUIET_S = 0.5
 ANSWER_S = 30.0  # a broker that is silent for this long is away
 
@@ -86,11 +85,10 @@ def _messages(consumer: Consumer, topic: str) -> Iterator[Message]:
 
 def _take(consumer: Consumer, heard: float, left: set[int]) -> list[Message]:
     """Some messages; none when nothing is missing and nothing more comes. Raises BrokerSilent."""
-    while (first := consumer.poll(QUIET_S)) is None and left:
+    while not (messages := take(consumer, QUIET_S)) and left:
         if time.monotonic() - heard > ANSWER_S:
             raise BrokerSilent(f"no dead letter has come for {ANSWER_S:.0f} s, where there must be some")
-    # Asking for many at once would wait for many.
-    return [] if first is None else [first, *consumer.consume(BATCH - 1, 0)]
+    return messages
 
 
 def _ends(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
