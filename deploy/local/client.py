@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO
 
+from deploy.local.output import logged
 from deploy.local.outside import DECIDING
 from deploy.local.parts import ROOT
 from deploy.local.state import SUPERVISOR, StateFolder
@@ -75,8 +76,7 @@ class RunningStack:
 
     def log(self, name: str) -> str:
         """What the part has written in this run so far."""
-        path = self._state.logs / f"{name}.log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return logged(self._state.logs, name)
 
 
 @contextlib.contextmanager
@@ -132,9 +132,8 @@ def _wait_ready(
     except StackFailed as failure:
         _stop(supervisor)
         words.seek(0)
-        own = StateFolder(state.path).logs / f"{SUPERVISOR}.log"
-        logged = own.read_text(encoding="utf-8", errors="replace")[-4000:] if own.exists() else ""
-        raise StackFailed(f"{failure}\n{words.read().decode(errors='replace')}\n{logged}") from failure
+        own = logged(state.logs, SUPERVISOR)[-4000:]
+        raise StackFailed(f"{failure}\n{words.read().decode(errors='replace')}\n{own}") from failure
 
 
 def _wait(

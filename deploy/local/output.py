@@ -30,6 +30,14 @@ COLOURS = {
 CLOSE: Final = None
 
 
+def logged(logs: Path, name: str) -> str:
+    """What the process `name` has written; nothing while it has no file, as when a new one is begun."""
+    try:
+        return (logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
 class Output:
     """Takes lines from several threads; never makes one of them wait for the terminal."""
 
@@ -63,9 +71,7 @@ class Output:
 
     def tail(self, name: str, lines: int = 20) -> str:
         """The last lines of a process, for a message about its failure."""
-        path = self._logs / f"{name}.log"
-        content = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        return "\n".join(f"  {line}" for line in content.splitlines()[-lines:])
+        return "\n".join(f"  {line}" for line in logged(self._logs, name).splitlines()[-lines:])
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Show what still waits, as far as the terminal takes it in time."""
@@ -79,11 +85,17 @@ class Output:
     def _write(self, name: str, line: bytes) -> None:
         file = self._files.get(name)
         if file is None or file.tell() > LOG_LIMIT_BYTES:
-            path = self._logs / f"{name}.log"
-            if path.exists():
-                path.replace(path.with_suffix(".log.1"))
-            file = self._files[name] = path.open("wb", buffering=0)
+            file = self._begin(name)
         file.write(line)
+
+    def _begin(self, name: str) -> IO[bytes]:
+        if name in self._files:
+            self._files.pop(name).close()
+        path = self._logs / f"{name}.log"
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_suffix(".log.1"))
+        self._files[name] = file = path.open("wb", buffering=0)
+        return file
 
     def _show(self, line: str | None) -> None:
         try:
