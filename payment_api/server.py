@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from payment_api.app import create_app
 from payment_api.services import Services, make_services
+from shared.garbage import spare_what_stays
 from shared.metrics import POOL_IN_USE
 from shared.settings import Settings
 from shared.telemetry import get_logger
@@ -85,6 +86,7 @@ def _begin_process(worker: Any) -> None:
     threading.Thread(target=_sample_pool, args=(services,), name="pool sampler", daemon=True).start()
     _let_waiting_requests_go(services)
     services.tokens.prepare()
+    spare_what_stays()
 
 
 def _forget_figures(_server: Any, worker: Any) -> None:

@@ -1,13 +1,17 @@
-"""Write evidence in a thread of its own, so that no charge waits for object storage or fails with it."""
+"""Write evidence beside the charges, so that none of them waits for object storage or fails with it."""
 
+import multiprocessing
 import queue
+import signal
 import threading
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
 from typing import Any
 
 from payment_worker.metrics import EVIDENCE
 from shared.evidence import EvidenceStore
+from shared.garbage import spare_what_stays
 from shared.gateways.exchanges import Exchange
 from shared.sealing import Sealer
 from shared.settings import Settings
@@ -16,7 +20,12 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 WAITING = 1_000  # documents that may wait; past it they are dropped and counted
+GATHER_S = 0.25  # what comes meanwhile is written together
 LAST_S = 5.0  # what is waiting at the end gets so long
+
+Kept = tuple[str, dict[str, Any], list[Exchange]]  # a reference, and what is to be found under it
+Failures = list[tuple[str, str]]  # the references that could not be written, and why not
+Write = Callable[[list[Kept]], Failures]
 
 
 def store_of(settings: Settings) -> EvidenceStore | None:
@@ -24,10 +33,19 @@ def store_of(settings: Settings) -> EvidenceStore | None:
     return EvidenceStore(settings.evidence_url, Sealer.of(settings)) if settings.evidence_url else None
 
 
-def make_evidence(settings: Settings) -> "EvidenceWriter | None":
-    """What writes to the store that the settings name; None when they name none."""
-    store = store_of(settings)
-    return EvidenceWriter(store) if store else None
+def make_evidence(settings: Settings, *, aside: bool = False) -> "EvidenceWriter | None":
+    """What writes to the store that the settings name; None when they name none.
+
+    With `aside` a process of its own does, which is forked here: before there are threads.
+    """
+    if not settings.evidence_url:
+        return None
+
+    def open_store() -> Write:
+        store = EvidenceStore(settings.evidence_url, Sealer.of(settings))
+        return lambda kept: write(store, kept)
+
+    return EvidenceWriter(Aside(open_store) if aside else open_store())
 
 
 def purge(settings: Settings) -> int:
@@ -41,13 +59,68 @@ def purge(settings: Settings) -> int:
     return days
 
 
-class EvidenceWriter:
-    """Takes what is to be kept and writes it when it can; one per process."""
+def write(store: EvidenceStore, kept: list[Kept]) -> Failures:
+    """Write each, redacted; whatever object storage has, the others are written and charges go on."""
+    failures = []
+    for reference, document, exchanges in kept:
+        try:
+            store.write(reference, {**document, "exchanges": [each.redacted() for each in exchanges]})
+        except Exception as error:  # noqa: BLE001 - see above
+            failures.append((reference, type(error).__name__))
+    return failures
 
-    def __init__(self, store: EvidenceStore, waiting: int = WAITING) -> None:
+
+class Aside:
+    """Writes in a process of its own: in this one it would hold up, by the interpreter's lock, who charges.
+
+    The process ends with this one. Should it end before, what it did is done here.
+    """
+
+    def __init__(self, open_store: Callable[[], Write]) -> None:
+        """Start the process; each of the two opens a store of its own when it needs one."""
+        self._open_store = open_store
+        self._write: Write | None = None
+        self._pipe, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("fork")  # it shares the memory of what is loaded already
+        arguments = (theirs, self._pipe, open_store)
+        context.Process(target=_serve, args=arguments, name="evidence", daemon=True).start()
+        theirs.close()
+
+    def __call__(self, kept: list[Kept]) -> Failures:
+        """Have these written; return those that could not be."""
+        if self._write is None:
+            try:
+                self._pipe.send(kept)
+                failures: Failures = self._pipe.recv()
+            except (EOFError, OSError) as error:
+                log.warning("the process that writes evidence has ended", error=type(error).__name__)
+                self._write = self._open_store()
+            else:
+                return failures
+        return self._write(kept)
+
+
+def _serve(pipe: Connection, parents: Connection, open_store: Callable[[], Write]) -> None:
+    parents.close()  # or its end would never be seen
+    spare_what_stays()  # a look through what the two share would make it two
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    write_all = open_store()
+    try:
+        while True:
+            pipe.send(write_all(pipe.recv()))
+    except (EOFError, OSError):
+        return
+
+
+class EvidenceWriter:
+    """Takes what is to be kept and has it written when it can; one per process."""
+
+    def __init__(self, write_all: Write, waiting: int = WAITING) -> None:
         """The thread begins with the first document."""
-        self._store = store
-        self._queue: queue.Queue[tuple[str, dict[str, Any], list[Exchange]]] = queue.Queue(waiting)
+        self._write_all = write_all
+        self._queue: queue.Queue[Kept] = queue.Queue(waiting)
+        self._hurry = threading.Event()  # somebody waits for the last of them
         self._begin = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -63,14 +136,11 @@ class EvidenceWriter:
 
     def flush(self, within_s: float = LAST_S) -> bool:
         """Wait until nothing waits any more; False when that took too long."""
-        until = time.monotonic() + within_s
+        self._hurry.set()
         with self._queue.all_tasks_done:
-            while self._queue.unfinished_tasks:
-                left_s = until - time.monotonic()
-                if left_s <= 0:
-                    return False
-                self._queue.all_tasks_done.wait(left_s)
-        return True
+            written = self._queue.all_tasks_done.wait_for(lambda: not self._queue.unfinished_tasks, within_s)
+        self._hurry.clear()
+        return written
 
     def _start(self) -> None:
         with self._begin:
@@ -80,13 +150,20 @@ class EvidenceWriter:
 
     def _run(self) -> None:
         while True:
-            reference, document, exchanges = self._queue.get()
-            try:
-                told = [each.redacted() for each in exchanges]
-                self._store.write(reference, {**document, "exchanges": told})
-                EVIDENCE.labels("written").inc()
-            except Exception as error:  # noqa: BLE001 - whatever object storage has, charges go on
-                EVIDENCE.labels("failed").inc()
-                log.warning("evidence was not written", reference=reference, error=type(error).__name__)
-            finally:
-                self._queue.task_done()
+            kept = [self._queue.get()]
+            while not self._queue.empty():
+                kept.append(self._queue.get())
+            self._write(kept)
+            self._hurry.wait(GATHER_S)
+
+    def _write(self, kept: list[Kept]) -> None:
+        try:
+            failures = self._write_all(kept)
+        except Exception as error:  # noqa: BLE001 - this thread must live, whatever it was
+            failures = [(reference, type(error).__name__) for reference, _, _ in kept]
+        EVIDENCE.labels("written").inc(len(kept) - len(failures))
+        for reference, why in failures:
+            EVIDENCE.labels("failed").inc()
+            log.warning("evidence was not written", reference=reference, error=why)
+        for _ in kept:
+            self._queue.task_done()

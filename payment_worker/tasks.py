@@ -45,6 +45,7 @@ from payment_worker.reconciling.desk import Desk
 from shared.commands.pause import halted
 from shared.commands.removal import finish_removals
 from shared.database import Sessions, connect, connections_in_use, is_database_down, make_sessions
+from shared.garbage import spare_what_stays
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe import StripeGateway
 from shared.gateways.stripe_customers import StripeCustomers
@@ -64,6 +65,7 @@ CELERY_THREADS = 8
 
 def run_worker(settings: Settings, queues: list[str]) -> int:
     """Work off these queues until SIGTERM; running tasks are finished first. Returns the exit status."""
+    evidence = make_evidence(settings, aside=True)
     app = make_celery(settings)
     engine = connect(
         settings.database_url,
@@ -87,7 +89,7 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
         leases=leases,
         lease_s=settings.lease_s,
         announce_change=Announcer(connect_redis(settings.redis_url)),
-        evidence=make_evidence(settings),
+        evidence=evidence,
         abandon_after=timedelta(seconds=settings.action_timeout_s),
     )
     in_flight = InFlight(settings.task_threads)
@@ -97,6 +99,7 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     register(app, worker, settings, in_flight, courier)
     _serve_health(settings, sessions)
     leases.start()
+    spare_what_stays()
     # What runs when the connection to Redis breaks goes on: cancelling a charge in flight would help nobody.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     # Threads: the work is waiting for the gateway. One process then holds one pool of connections.

@@ -11,13 +11,13 @@ REDACTED: Final = "[redacted]"
 
 # What people put between the groups of a card number: spaces and dashes of every kind, up to three of them.
 _SEPARATOR = r"[\s\u002d\u00ad\u2010-\u2015\u2212]{1,3}"
-_MIN_DIGITS: Final = 13
+MIN_DIGITS: Final = 13
 _MAX_DIGITS: Final = 19
 _PREFIX_DIGITS: Final = 4  # the longest prefix in the table below
 _MAX_PHONE_DIGITS: Final = 15  # ITU-T E.164, country code included
 
 # The quick look that nearly every string fails: thirteen digits in a row, separators aside.
-_MAYBE = re.compile(rf"\d(?:(?:{_SEPARATOR})?\d){{{_MIN_DIGITS - 1}}}")
+_MAYBE = re.compile(rf"\d(?:(?:{_SEPARATOR})?\d){{{MIN_DIGITS - 1}}}")
 _RUN = re.compile(rf"\d+(?:{_SEPARATOR}\d+)*")
 _GROUP = re.compile(r"\d+")
 
@@ -102,8 +102,9 @@ def find_card_data(document: object) -> str | None:
 
 def redact(text: str) -> str:
     """Return `text` with every card number in it replaced by [redacted]."""
-    spans = list(_card_number_spans(text))
-    for start, end in reversed(spans):
+    if len(text) < MIN_DIGITS:
+        return text
+    for start, end in reversed(list(_card_number_spans(text))):
         text = f"{text[:start]}{REDACTED}{text[end:]}"
     return text
 
@@ -152,7 +153,7 @@ def _is_cvc_name(name: str) -> bool:
 
 def _card_number_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield where in `text` each card number begins and ends, without overlaps."""
-    if len(text) < _MIN_DIGITS or _MAYBE.search(text) is None:
+    if len(text) < MIN_DIGITS or _MAYBE.search(text) is None:
         return
     searched = _EXEMPT.sub(lambda match: "x" * len(match[0]), text)
     for run in _RUN.finditer(searched):

@@ -134,10 +134,14 @@ class Deliveries:
         return report
 
 
-def make_consumer(settings: KafkaSettings, group: str, client_id: str, **properties: Any) -> Consumer:
+def make_consumer(
+    settings: KafkaSettings, group: str, client_id: str, fetch_wait_max_ms: int = 40, **properties: Any
+) -> Consumer:
     """A consumer that commits only what it is told to, from the first message on.
 
-    The short session timeout lets another take over within seconds after a crash.
+    The short session timeout lets another take over within seconds after a crash. A fetch that finds nothing
+    is answered after `fetch_wait_max_ms` at the latest. Apache Kafka answers as soon as there is something,
+    the embedded broker often only then; and it spends a millisecond on each fetch.
     """
     return Consumer(
         settings.with_properties(
@@ -149,7 +153,7 @@ def make_consumer(settings: KafkaSettings, group: str, client_id: str, **propert
             partition_assignment_strategy="cooperative-sticky",
             session_timeout_ms=6_000,
             heartbeat_interval_ms=1_500,
-            fetch_wait_max_ms=10,
+            fetch_wait_max_ms=fetch_wait_max_ms,
             reconnect_backoff_ms=50,
             reconnect_backoff_max_ms=1_000,
             error_cb=_log_error,

@@ -22,6 +22,7 @@ log = get_logger(__name__)
 # Each command imports only what its process needs: Celery, the Kafka client and Stripe's SDK are tens of
 # megabytes each, and a process that does without one starts faster and weighs less.
 TOPICS_DEADLINE_S = 60.0
+COMMANDS_FETCH_WAIT_MS = 100  # of another service's commands, whose topics are many and mostly empty
 
 
 def _stop_on_signal() -> threading.Event:
@@ -96,13 +97,13 @@ def consumer(settings: Settings) -> None:
     POOL_IN_USE.set_function(lambda: connections_in_use(engine))
     desk = Desk(make_sessions(engine), settings, make_orders(settings))
     commands = CommandConsumer(
-        make_consumer(kafka, prefix + "payment-commands", "payment-commands"),
+        make_consumer(kafka, prefix + "payment-commands", "payment-commands", COMMANDS_FETCH_WAIT_MS),
         Deliveries(kafka, "payment-rejections"),
         prefix,
         desk,
     )
     initiations = CommandConsumer(
-        make_consumer(kafka, prefix + "payment-initiations", "payment-initiations"),
+        make_consumer(kafka, prefix + "payment-initiations", "payment-initiations", COMMANDS_FETCH_WAIT_MS),
         Deliveries(kafka, "payment-refusals"),
         prefix,
         desk,

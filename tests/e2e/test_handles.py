@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -175,3 +176,19 @@ def test_figures_follow_a_payment_through_the_processes(stack: RunningStack) -> 
     assert looked_up["payment_needs_review"] == 0
     assert looked_up['payment_queue_length{queue="payments"}'] == 0
     assert not [name for name in looked_up if re.match("payment_oldest_due_seconds", name)]
+
+
+def test_evidence_is_written_by_a_process_of_its_own(stack: RunningStack) -> None:
+    """Each attempt's file is there soon after the outcome; also when that process was killed."""
+    (writer,) = psutil.Process(stack.pid_of("tasks")).children()
+
+    def written(payment: dict[str, Any]) -> list[Path]:
+        return list((stack.state_dir / "evidence").glob(f"*/{payment['id']}/*.sealed"))
+
+    before = pay(stack)
+    wait_until(lambda: written(before), LONGEST_S, "the evidence of a payment")
+    writer.kill()
+    after = pay(stack)
+    wait_until(lambda: written(after), LONGEST_S, "evidence without the process that writes it")
+    figure = 'payment_evidence_total{result="written"}'
+    wait_until(lambda: figures(stack, "tasks")[figure] >= 2, LONGEST_S, "both to be counted")

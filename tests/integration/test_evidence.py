@@ -85,9 +85,9 @@ def test_no_charge_fails_with_its_evidence(bench: Bench, folder: Path) -> None:
     assert "not there" in shown.stdout + shown.stderr
 
 
-def test_what_cannot_wait_is_dropped(folder: Path) -> None:
+def test_what_cannot_wait_is_dropped() -> None:
     """A store that hangs fills a bounded queue, and keep returns all the same."""
-    writer = EvidenceWriter(EvidenceStore(str(folder), Sealer(DATA_KEY)), waiting=2)
+    writer = EvidenceWriter(lambda _: [], waiting=2)
     writer._thread = threading.Thread()  # never begun, as one that hangs
     for number in range(5):
         writer.keep(f"2026-01-01/a/{number}-1", {}, [])
@@ -123,8 +123,12 @@ def test_old_evidence_is_purged_by_its_day(bench: Bench, folder: Path) -> None:
 
 
 def test_evidence_outlives_a_change_of_keys(folder: Path) -> None:
-    """Resealed, it needs the new key alone; what is under the new key already is left as it is."""
+    """Resealed, it needs the new key alone; what is under the new key already is left as it is.
+
+    So is what a crash left half written.
+    """
     EvidenceStore(str(folder), Sealer(DATA_KEY)).write("2026-01-01/a/b-1", {"one": 1})
+    (folder / "2026-01-01/a/b-2.part").write_bytes(b"half")
     turning = EvidenceStore(str(folder), Sealer(NEW_KEY, DATA_KEY))
     assert list(turning.reseal()) == ["2026-01-01/a/b-1"]
     assert list(turning.reseal()) == []

@@ -79,7 +79,7 @@ def _watch(bootstrap_servers: str, arriving: "Queue[list[Seen]]") -> None:
             "group.id": "benchmark",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 10,
+            "fetch.wait.max.ms": 40,  # as the service's own; shorter ones cost the broker more
         }
     )
     # Assigned, not subscribed: a group's join would take seconds and be no part of what is measured.
