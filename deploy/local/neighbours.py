@@ -31,7 +31,7 @@ def settings(url: str, environment: Mapping[str, str] = os.environ) -> dict[str,
 
 def ordering_part(port: Port, bootstrap_servers: str, topic_prefix: str) -> Part:
     """The order service; it forgets its orders when it ends."""
-    argv = [sys.executable, "-m", "deploy.local.ordering.service", "--port", str(port.number)]
+    argv = [sys.executable, "-m", "deploy.local.order_service", "--port", str(port.number)]
     argv += ["--kafka", bootstrap_servers, "--topic-prefix", topic_prefix]
     return Part(
         name="ordering",

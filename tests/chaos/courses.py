@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from deploy.local.demo.orders import Case
-from deploy.local.ordering.payments import Order
+from deploy.local.ordering import Order
 
 PART: Final = Decimal("7.50")  # captured of a hold, or given back of a charge; every order is over more
 AMOUNTS: Final = (20, 500)  # whole units: the simulated bank declines by the digits behind the point

@@ -17,8 +17,7 @@ import simplejson
 from confluent_kafka import Producer
 
 from deploy.local.demo.orders import Case
-from deploy.local.ordering.outcomes import Outcome
-from deploy.local.ordering.payments import Answer
+from deploy.local.ordering import Answer, Outcome
 from tests.chaos.courses import PART, Course
 
 ANSWER_S: Final = 30.0

@@ -7,7 +7,7 @@ from typing import Any, Final
 import simplejson
 
 from deploy.local.demo.orders import Case
-from deploy.local.ordering.payments import Answer
+from deploy.local.ordering import Answer
 from shared.events import rfc3339
 from tests.chaos.customers import Customers, Message, is_at_its_end, is_held, message
 

@@ -9,7 +9,7 @@ import simplejson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from deploy.local.demo.evidence import Heard
-from deploy.local.ordering.outcomes import OUTCOMES, Outcome, read
+from deploy.local.ordering import OUTCOMES, Outcome, read
 from tests.chaos.told import PROCESSED
 
 REJECTED: Final = "payment-rejected"  # the answer to a command on Kafka that was refused

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from deploy.local.client import Endpoints
 from deploy.local.demo.orders import Case
-from deploy.local.ordering.outcomes import Outcome
+from deploy.local.ordering import Outcome
 from tests.chaos.courses import Course, choose, new_case
 from tests.chaos.customers import ANSWER_S, ASYNC, Customers, News
 from tests.chaos.plays import play

@@ -11,7 +11,7 @@ from typing import Any, Final
 from deploy.local.demo.against_stripe import PAID
 from deploy.local.demo.orders import Case
 from deploy.local.demo.rows import Finding, PaymentRow, grouped, listed
-from deploy.local.ordering.outcomes import Outcome
+from deploy.local.ordering import Outcome
 from shared.documents import render_json
 from shared.money import Money
 from tests.chaos.courses import CATALOG, TOLD_BACK

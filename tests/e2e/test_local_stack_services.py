@@ -1,6 +1,7 @@
 """The whole embedded stack: our own processes on top of the servers, kept up and ended with them."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from deploy.local.processes import wait_gone
 from shared.events import topics as wanted_topics
 from tests.stacks import (
     NOTHING_LEFT_S,
+    ROOT,
     assert_nothing_left,
     environment,
     read,
@@ -65,6 +67,29 @@ def test_a_first_payment_succeeds(stack: RunningStack) -> None:
     """What the ready block suggests works at once, through every part of the stack."""
     status, answer = pay(str(stack.endpoints.api_url), Prefer="wait=30")
     assert (status, answer["payment"]["status"]) == (200, "succeeded")
+
+
+def test_the_example_client_tells_how_its_orders_end(stack: RunningStack) -> None:
+    """It sends orders, and hears of each by itself; the last of four ends in .13, which is declined."""
+    program = [sys.executable, "-m", "deploy.local.ordering", "--orders", "4"]
+    env = environment(stack.state_dir)
+    done = subprocess.run(program, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    heard = re.findall(r"order (\S+) (\w+), heard on (\S+)", done.stdout)
+    sent = re.findall(r"order (\S+) \w+, (\S+) asked for", done.stdout)
+    assert [amount for _, amount in sent] == ["20.50", "21.10", "22.75", "23.13"]
+    paid, declined = ("succeeded", "payment-succeeded"), ("failed", "payment-failed")
+    ends = {order_id: (status, topic) for order_id, status, topic in heard}
+    assert ends == dict(zip((order for order, _ in sent), (paid, paid, paid, declined), strict=True))
+
+
+def test_the_example_client_says_that_no_stack_is_up(tmp_path: Path) -> None:
+    """Not by a stack trace."""
+    program = [sys.executable, "-m", "deploy.local.ordering"]
+    env = environment(tmp_path)
+    done = subprocess.run(program, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"no stack is up in {tmp_path}" in done.stderr
 
 
 def test_every_process_is_recorded(stack: RunningStack) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from deploy.local.demo.orders import Case
 from deploy.local.demo.rows import Finding
-from deploy.local.ordering.outcomes import Outcome
-from deploy.local.ordering.payments import Order
+from deploy.local.ordering import Order, Outcome
 from tests.audit_rows import FAILED_PAYMENT, payment
 from tests.chaos.courses import Course
 from tests.chaos.told import Came, Entry, digest, judge_callbacks, judge_processed, judge_webhooks

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from confluent_kafka import Message
 
-from deploy.local.ordering.outcomes import Outcome, Outcomes, Verdict, read
+from deploy.local.ordering import Outcome, Outcomes, Verdict, read
 
 HEADERS = {"ce_id": "event-1", "ce_subject": "payment-1", "ce_sequence": "3", "ce_causationid": "operation-1"}
 
@@ -20,7 +20,7 @@ def message(headers: dict[str, str], value: bytes = b'{"amount": 150.10}') -> Me
 @pytest.fixture
 def client() -> Iterator[Outcomes]:
     """A client whose broker is never there: only its memory is looked at."""
-    outcomes = Outcomes("127.0.0.1:1", lambda _outcome, _verdict: None)
+    outcomes = Outcomes("127.0.0.1:1")
     yield outcomes
     outcomes._consumer.close()
 

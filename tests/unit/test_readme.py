@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -31,3 +32,13 @@ def test_the_tests_that_are_named_are_there() -> None:
     named = set(re.findall(r"`(tests/[\w/]+\.py)`", README))
     assert len(named) > 10
     assert {each for each in named if not (ROOT / each).is_file()} == set()
+
+
+def test_the_client_that_is_shown_is_the_one_that_runs() -> None:
+    """The pieces of the example client stand in its file, line by line, which has 150 lines at most."""
+    client = (ROOT / "deploy/local/ordering.py").read_text()
+    section = README.split("### A client in Python")[1].split("\n### ")[0]
+    pieces = [indent(piece, "    ") for piece in re.findall(r"```python\n(.*?)```", section, re.DOTALL)]
+    assert len(pieces) == 3
+    assert [piece for piece in pieces if piece not in client] == []
+    assert len(client.splitlines()) <= 150

@@ -25,8 +25,7 @@ from deploy.local.demo.scenes import SCENES
 from deploy.local.demo.screen import Screen, make_console
 from deploy.local.demo.stage import NotInTime, Stage
 from deploy.local.demo.stripe_control import StripeControl
-from deploy.local.ordering.outcomes import Outcome, Outcomes, Verdict
-from deploy.local.ordering.payments import Payments
+from deploy.local.ordering import Outcomes, Payments
 from deploy.local.state import SUPERVISOR, StackIsLive, StateFolder
 from deploy.local.wipe import wipe
 
@@ -151,14 +150,15 @@ def _stack(console: Console, state: StateFolder) -> Iterator[RunningStack]:
 @contextmanager
 def _listening(stack: RunningStack, heard: Heard, screen: Screen) -> Iterator[None]:
     """The ordering domain listens for outcomes within the block."""
-
-    def tell(outcome: Outcome, verdict: Verdict) -> None:
-        heard.note(outcome, verdict)
-        screen.heard(outcome, verdict)
-
     stop = threading.Event()
-    outcomes = Outcomes(stack.endpoints.kafka_bootstrap_servers, tell)
-    listener = threading.Thread(target=outcomes.run, args=(stop,), daemon=True)
+    outcomes = Outcomes(stack.endpoints.kafka_bootstrap_servers)
+
+    def listen() -> None:
+        for outcome, verdict in outcomes.listen(stop.is_set):
+            heard.note(outcome, verdict)
+            screen.heard(outcome, verdict)
+
+    listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
         yield

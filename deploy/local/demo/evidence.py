@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from deploy.local.demo.rows import ChargeRow, EventRow, PaymentRow, RefundRow
-from deploy.local.ordering.outcomes import OUTCOMES, Outcome, Verdict
+from deploy.local.ordering import OUTCOMES, Outcome, Verdict
 
 TIMEOUT_S = 10
 

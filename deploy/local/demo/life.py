@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 
+import requests
+
 from deploy.local.demo.orders import Case, Kind
 from deploy.local.demo.stage import Stage
-from deploy.local.ordering.payments import Order
+from deploy.local.ordering import TIMEOUT_S, Answer, Order
 
 HELD, ACT, PAID = "payment-authorized", "payment-action-required", "payment-succeeded"
 BACK = "refund-succeeded"
@@ -77,20 +79,20 @@ def live(stage: Stage, kind: Kind) -> None:
 def capture_in_part(stage: Stage, case: Case) -> None:
     """Hold, then take a part; Stripe releases the rest."""
     payment_id = _pay(stage, case)
-    case.answers.append(stage.payments.capture(payment_id, PART, wait=True))
+    case.answers.append(_ask(stage, f"{payment_id}/capture", amount=PART))
 
 
 def void(stage: Stage, case: Case) -> None:
     """Hold, then let go."""
     payment_id = _pay(stage, case)
-    case.answers.append(stage.payments.cancel(payment_id, "out of stock", wait=True))
+    case.answers.append(_ask(stage, f"{payment_id}/cancel", reason="out of stock"))
 
 
 def refund_twice(stage: Stage, case: Case) -> None:
     """Charge, then give back a part and another part."""
     payment_id = _pay(stage, case)
     for amount in (FIRST_BACK, SECOND_BACK):
-        case.answers.append(stage.payments.refund(payment_id, amount, wait=True))
+        case.answers.append(_ask(stage, f"{payment_id}/refunds", amount=amount))
 
 
 def authenticate(stage: Stage, case: Case) -> None:
@@ -115,7 +117,7 @@ def refund_at_dashboard(stage: Stage, case: Case) -> None:
 def charge_saved_card(stage: Stage, case: Case) -> None:
     """Save a customer's card; charge it while the customer is away."""
     order = case.order
-    card = stage.payments.save_card(order.customer_id, f"{order.customer_id}@shop.example", "pm_card_visa")
+    card = _save_card(stage, order.customer_id)
     case.order = replace(order, details={"paymentMethodId": card, "offSession": True})
     _pay(stage, case)
 
@@ -135,6 +137,22 @@ def _pay(stage: Stage, case: Case) -> str:
     answer = stage.payments.send(case.order, wait=True)
     case.answers.append(answer)
     return answer.payment_id
+
+
+def _ask(stage: Stage, path: str, **details: object) -> Answer:
+    """Ask for what follows on a payment, and wait for its outcome."""
+    return stage.payments.command(f"/payments/{path}", details, wait=True)
+
+
+def _save_card(stage: Stage, customer_id: str) -> str:
+    """Save a card to a new customer; return the id by which it can be charged again."""
+    url = f"{stage.stack.endpoints.api_url}/payment"
+    customer = {"email": f"{customer_id}@shop.example", "customerId": customer_id}
+    requests.post(f"{url}/customer", json=customer, timeout=TIMEOUT_S).raise_for_status()
+    card = {"customerId": customer_id, "paymentMethodId": "pm_card_visa"}
+    saved = requests.post(f"{url}/payment-method", json=card, timeout=TIMEOUT_S)
+    saved.raise_for_status()
+    return str(saved.json()["data"]["payment_method_id"])
 
 
 def _intent(stage: Stage, case: Case) -> str:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from deploy.local.demo.rows import OrderRow
-from deploy.local.ordering.payments import Answer, Order
+from deploy.local.ordering import Answer, Order
 from shared.money import Money
 
 DUPLICATES = 50

@@ -16,7 +16,7 @@ from deploy.local.demo.against_stripe import PAID
 from deploy.local.demo.audit import audit, audit_orders
 from deploy.local.demo.orders import Case, Kind
 from deploy.local.demo.rows import ChargeRow, EventRow, Finding, PaymentRow, RefundRow
-from deploy.local.ordering.outcomes import Outcome, Verdict
+from deploy.local.ordering import Outcome, Verdict
 
 TIMEOUT_S = 10
 WEBHOOK_ACTOR = "stripe webhook"

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.local.demo.orders import Kind
-from deploy.local.ordering.outcomes import Outcome, Verdict
+from deploy.local.ordering import Outcome, Verdict
 
 WIDTH = 100  # of the tables, where the terminal has it; of everything, where there is no terminal
 

@@ -10,7 +10,7 @@ from deploy.local.demo.evidence import Database, Heard
 from deploy.local.demo.orders import Case
 from deploy.local.demo.screen import Screen
 from deploy.local.demo.stripe_control import StripeControl
-from deploy.local.ordering.payments import Payments
+from deploy.local.ordering import Payments
 
 POLL_S = 0.03
 SCENE_TIMEOUT_S = 30.0
