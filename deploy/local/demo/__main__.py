@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -48,8 +48,15 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     if sys.stdout.isatty():
         threading.Thread(target=_watch_terminal, args=(sys.stdout.fileno(),), daemon=True).start()
-    console = make_console()
-    state = StateFolder(Path(os.environ.get("STATE_DIR") or ".local") / "demo")
+    return run(make_console(), StateFolder(Path(os.environ.get("STATE_DIR") or ".local") / "demo"), perform)
+
+
+def run(
+    console: Console,
+    state: StateFolder,
+    perform: Callable[[Console, StateFolder, float], tuple[Evidence, bool]],
+) -> int:
+    """Perform in an emptied folder, and show what was seen; the exit status is that of `main`."""
     try:
         began = time.monotonic()
         wipe(state)
