@@ -1,15 +1,18 @@
 """What the demo does to the stack while orders are on their way, scene by scene."""
 
 from collections.abc import Callable
+from contextlib import closing
 
 import redis
 
 from deploy.local.demo import life, orders
-from deploy.local.demo.orders import Kind
-from deploy.local.demo.stage import Stage
+from deploy.local.demo.orders import Case, Kind
+from deploy.local.demo.stage import NotInTime, Stage
+from deploy.local.demo.wake_ups import operations_in
 from payment_worker.queues import PAYMENTS_QUEUE
 
 SLOW_CHARGE_MS = 2_000.0  # long enough to kill somebody in the middle of it
+FLUSHES_MAX = 3  # a worker needs longer to come back than orders to be queued, save on an odd day
 
 
 def wait_for_answers(stage: Stage, kind: Kind) -> None:
@@ -52,25 +55,56 @@ def kill_worker(stage: Stage, kind: Kind) -> None:
 
 
 def flush_valkey(stage: Stage, kind: Kind) -> None:
-    """Flush Valkey while wake-ups wait in it: the worker, just killed, is not back yet to take them."""
-    ids = [case.order.order_id for case in kind.cases]
-    valkey = redis.Redis.from_url(stage.stack.endpoints.redis_url)
+    """Flush Valkey while wake-ups wait in it: the worker, just killed, is not back yet to take them.
 
-    def are_queued() -> bool:
-        taken = len(ids) - stage.database.statuses(ids)["pending"]  # the new worker was quick
-        return int(valkey.llen(PAYMENTS_QUEUE)) + taken >= len(ids)
-
-    stage.send(kind.cases)
-    stage.until(are_queued, "every order waits for the worker in Valkey")
-    lost = int(valkey.llen(PAYMENTS_QUEUE))
-    valkey.flushall()
-    valkey.close()
-    stage.screen.say(f"FLUSHALL on Valkey: {lost} messages for the task worker are lost")
+    Should it be back sooner than the orders are queued, it is killed once more and there are more orders.
+    Raises NotInTime when not even then a message is lost: nothing would be shown.
+    """
+    with closing(redis.Redis.from_url(stage.stack.endpoints.redis_url)) as valkey:
+        for repeat in range(FLUSHES_MAX):
+            cases = _orders_without_worker(stage, kind) if repeat else kind.cases
+            if _lose_wake_ups(stage, valkey, cases):
+                break
+        else:
+            raise NotInTime(f"not in {FLUSHES_MAX} tries: FLUSHALL finds an order that waits in Valkey")
     pid = stage.stack.wait_restarted("tasks", stage.dead_worker)
     stage.screen.say(
         f"the task worker is back as pid {pid}; recovery dispatches the lost orders when they are due, "
         "and the dead worker's charges when its lease on them ends (15 s)"
     )
+
+
+def _lose_wake_ups(stage: Stage, valkey: redis.Redis, cases: list[Case]) -> int:
+    """Send orders and flush Valkey as soon as all of them are in it; how many wake-ups are lost with it."""
+    ids = [case.order.order_id for case in cases]
+
+    def are_queued() -> bool:
+        waiting = operations_in(valkey.lrange(PAYMENTS_QUEUE, 0, -1))
+        taken = len(ids) - stage.database.statuses(ids)["pending"]  # the new worker was quick
+        return len(waiting) + taken >= len(ids)
+
+    stage.send(cases)
+    stage.until(are_queued, "every order waits for the worker in Valkey")
+    in_one_step = valkey.pipeline(transaction=True)  # so that what is counted is what is lost
+    in_one_step.lrange(PAYMENTS_QUEUE, 0, -1)
+    in_one_step.flushall()
+    lost = len(operations_in(in_one_step.execute()[0]))
+    stage.screen.say(f"FLUSHALL on Valkey: the task worker's wake-ups for {lost} orders are lost")
+    return lost
+
+
+def _orders_without_worker(stage: Stage, kind: Kind) -> list[Case]:
+    """Kill the task worker, which came back too soon, and add as many orders again."""
+    stage.stack.wait_restarted("tasks", stage.dead_worker)
+    stage.left_behind += [case.order.order_id for case in kind.cases]
+    stage.dead_worker = stage.stack.kill("tasks")
+    stage.screen.say(
+        f"the task worker was back too soon; kill -9 on pid {stage.dead_worker}, and more orders"
+    )
+    cases = orders.flushed_valkey().cases
+    kind.cases += cases
+    stage.screen.begin(kind)
+    return cases
 
 
 def kill_broker(stage: Stage, kind: Kind) -> None:

@@ -55,12 +55,14 @@ class Screen:
         self.console.print(line)
 
     def begin(self, kind: Kind) -> None:
-        """Show a bar for a kind of orders."""
+        """Show a bar for a kind of orders; said again, it is also for those that were added to the kind."""
+        ids = [case.order.order_id for case in kind.cases]
         with self._guard:
-            bar = self._progress.add_task(
-                f"{kind.title:<19}", total=sum(len(case.events) for case in kind.cases)
-            )
-            self._bars |= {case.order.order_id: bar for case in kind.cases}
+            bar = self._bars.get(ids[0])
+            if bar is None:
+                bar = self._progress.add_task(f"{kind.title:<19}")
+            self._progress.update(bar, total=sum(len(case.events) for case in kind.cases))
+            self._bars |= dict.fromkeys(ids, bar)
 
     def heard(self, outcome: Outcome, verdict: Verdict) -> None:
         """Fill the order's bar a step for an event that was not heard before."""
