@@ -120,8 +120,9 @@ class Relay:
                     messages[row.id] = encode(_event(row, traceparent), self._prefix)
             except (InvalidEvent, ValueError) as error:
                 reason = str(error)[:500]
-                # The schema's verdict says all; a stack trace would only say where we are.
-                log.error("event parked: it breaks its schema", event_id=str(row.id), reason=reason)  # noqa: TRY400
+                log.error(  # noqa: TRY400 - the schema's verdict says all; a stack trace, only where we are
+                    "event parked: it breaks its schema", event_id=str(row.id), reason=reason
+                )
                 park = update(Outbox).where(Outbox.id == row.id).values(parked_reason=reason)
                 connection.execute(park)
                 PARKED.inc()

@@ -19,7 +19,7 @@ from shared.sealing import Sealer
 
 ABOUT = "evidence:"
 FINISHED, UNFINISHED = ".sealed", ".part"
-DAY_LETTERS = len("2026-11-21")
+DAY_LETTERS, DAY_DASHES = len("2026-11-21"), 2
 
 
 class NoEvidence(Exception):
@@ -87,7 +87,7 @@ class EvidenceStore:
         except FileNotFoundError:
             return []
         names = (path.rstrip("/").rpartition("/")[2] for path in paths)
-        return sorted(name for name in names if len(name) == DAY_LETTERS and name.count("-") == 2)  # noqa: PLR2004
+        return sorted(name for name in names if len(name) == DAY_LETTERS and name.count("-") == DAY_DASHES)
 
     def _path(self, reference: str) -> str:
         return f"{self._root}/{reference}{FINISHED}"

@@ -129,4 +129,4 @@ def charge(stack: RunningStack) -> None:
         data=b"amount=1500&currency=usd&confirm=true&payment_method=pm_card_visa&payment_method_types[]=card",
         headers={"Authorization": "Bearer sk_test_123", "Idempotency-Key": f"key-{time.monotonic_ns()}"},
     )
-    urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
+    urllib.request.urlopen(request, timeout=60).close()  # noqa: S310 - as above

@@ -127,6 +127,6 @@ def logout() -> flask.Response:
     """Log out: the token that this request brings is refused from now on, everywhere."""
     caller = current_principal()
     assert caller.token_id is not None  # noqa: S101 - these routes take nobody without a token
-    assert caller.expires_at is not None  # noqa: S101
+    assert caller.expires_at is not None  # noqa: S101 - as above
     revoke(services().sessions, caller.token_id, caller.expires_at)
     return flask.jsonify(succeeded(LOGGED_OUT))

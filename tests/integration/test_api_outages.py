@@ -209,8 +209,11 @@ def test_a_graceful_stop_answers_those_who_wait(
     body = payment_body()
     try:
         answer = caller.submit(api.post, body, Prefer="wait=30")
-        recorded = lambda: body["orderId"] in {row["order_id"] for row in api.stored.rows("payment")}  # noqa: E731
-        wait_until(recorded, SOON_S, "the payment to be recorded")
+        wait_until(
+            lambda: body["orderId"] in {row["order_id"] for row in api.stored.rows("payment")},
+            SOON_S,
+            "the payment to be recorded",
+        )
         api.process.send_signal(signal.SIGTERM)
         assert answer.result(LONGEST_S).status == 202
     finally:

@@ -56,8 +56,7 @@ def wait_for_waiters(api: Api, number: int) -> None:
 
 def wait_for_subscription(api: Api) -> None:
     """Wait until the listener hears what is published."""
-    listeners = lambda: api.services.redis.pubsub_numsub("payments:changed")[0][1]  # noqa: E731
-    wait_until(listeners, SOON_S, "the subscription")
+    wait_until(lambda: api.services.redis.pubsub_numsub("payments:changed")[0][1], SOON_S, "the subscription")
 
 
 @pytest.mark.parametrize(

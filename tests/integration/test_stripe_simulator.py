@@ -178,7 +178,7 @@ def test_a_hold_is_captured_or_released(simulated: Running) -> None:
 @pytest.mark.parametrize(
     ("succeed", "status", "charges"), [(True, "succeeded", 1), (False, "requires_payment_method", 0)]
 )
-def test_a_customer_authenticates(simulated: Running, succeed: bool, status: str, charges: int) -> None:  # noqa: FBT001
+def test_a_customer_authenticates(simulated: Running, status: str, charges: int, *, succeed: bool) -> None:
     """3-D Secure stops the intent; only a customer who passes is charged."""
     order = str(uuid.uuid4())
     intent = simulated.pay(

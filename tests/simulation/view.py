@@ -116,7 +116,9 @@ def rows_of(database: psycopg.Connection[Any], tables: Mapping[str, str]) -> dic
     with database.pipeline(), database.transaction():
         database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursors = {
-            name: database.cursor(row_factory=dict_row).execute(f"SELECT * FROM {name} ORDER BY {order}")  # noqa: S608
+            name: database.cursor(row_factory=dict_row).execute(
+                f"SELECT * FROM {name} ORDER BY {order}"  # noqa: S608 - our own tables' names
+            )
             for name, order in tables.items()
         }
     return {name: cursor.fetchall() for name, cursor in cursors.items()}

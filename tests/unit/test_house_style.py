@@ -2,6 +2,8 @@
 
 import ast
 import math
+import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,11 @@ LONGER_FILES: dict[str, str] = {
     "shared/models.py": "every table in one place",
     "shared/settings.py": "every setting in one place",
 }
+
+# Ruff's codes, and behind a dash why they do not hold here.
+REASONED_EXEMPTION = re.compile(r"# noqa: [A-Z]+\d+(, [A-Z]+\d+)* - \w")
+RULE_IN_SETTINGS = re.compile(r'\s+"[A-Z]+\d*",')
+SETTINGS_OF_RUFF = ("[tool.ruff.lint]", "[tool.ruff.lint.flake8-type-checking]")  # from, up to
 
 type_of_function = (ast.FunctionDef, ast.AsyncFunctionDef)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -96,6 +103,28 @@ def test_exemptions_are_still_needed_and_give_a_reason() -> None:
     for module, reason in LONGER_FILES.items():
         assert len((ROOT / module).read_text(encoding="utf-8").splitlines()) > MAX_FILE_LINES, module
         assert reason, module
+
+
+def exemptions() -> Iterator[tuple[str, str]]:
+    """Yield the comments that exempt a line or a file from a lint rule, by where they stand."""
+    for path in (path for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.py")):
+        if b"noqa" in path.read_bytes():
+            with tokenize.open(path) as file:
+                for token in tokenize.generate_tokens(file.readline):
+                    if token.type == tokenize.COMMENT and "noqa" in token.string:
+                        yield f"{path.relative_to(ROOT)}:{token.start[0]}", token.string
+
+
+def test_every_exemption_from_a_lint_rule_gives_its_reason() -> None:
+    """An exemption names its rules, and behind a dash why they do not hold there; so do the settings."""
+    found = dict(exemptions())
+    assert found, "there are some, or they are looked for in the wrong way"
+    assert {where: says for where, says in found.items() if not REASONED_EXEMPTION.match(says)} == {}
+    first, last = SETTINGS_OF_RUFF
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition(first)[2].partition(last)[0]
+    rules = [line for line in settings.splitlines() if RULE_IN_SETTINGS.match(line)]
+    assert rules
+    assert [line for line in rules if not re.search(r"# \w", line)] == []
 
 
 @pytest.mark.parametrize("module", modules())
