@@ -165,12 +165,29 @@ def test_the_documents_causes_of_a_400(shared_api: Api, change: dict[str, Any], 
     assert_refused(shared_api.post(body), 400, "VALIDATION_FAILED", f"{field}: ")
 
 
+def test_what_breaks_here_gets_the_documents_500(api: Api) -> None:
+    """A fault of our own is told in the document's envelope and words, without a word of what broke."""
+    api.stored.change("ALTER TABLE operation RENAME TO lost_and_found")
+    answer = api.post(EXAMPLE)
+    api.stored.change("ALTER TABLE lost_and_found RENAME TO operation")
+    assert_refused(answer, 500, "INTERNAL_ERROR")
+    assert answer.body["errorMessage"] == ("Payment processing error: something broke here; try again later")
+    assert api.stored.counts() == {}, "nothing of it is left"
+    assert api.post_async(EXAMPLE).status == 202, "and the same request succeeds once it is mended"
+
+
+def announced(api: Api) -> list[tuple[str, str, dict[str, Any]]]:
+    """What goes to Kafka: the topic, the JSON as it is written, and what it says, with exact numbers."""
+    rows = api.stored._execute("SELECT type, payload::text AS written FROM outbox ORDER BY position")
+    return [(row["type"], row["written"], parse_json(row["written"])) for row in rows]
+
+
 def test_a_success_is_announced_with_the_documents_fields(api: Api, settler: Settler) -> None:
     """What goes to Kafka has every field of the document's payment-succeeded, with the payment's values."""
     payment = settler.pay(api, parse_json(EXAMPLE)).payment
-    requested, succeeded = api.stored.rows("outbox")
-    assert (requested["type"], succeeded["type"]) == ("payment-requested", "payment-succeeded")
-    event = succeeded["payload"]
+    (requested, _, _), (succeeded, written, event) = announced(api)
+    assert (requested, succeeded) == ("payment-requested", "payment-succeeded")
+    assert '"amount": 150.00,' in written
     moment(event.pop("processedAt"))
     assert event == {
         "paymentId": payment["id"], **IDS,
@@ -183,11 +200,13 @@ def test_a_success_is_announced_with_the_documents_fields(api: Api, settler: Set
 def test_a_failure_is_announced_with_the_documents_fields(api: Api, settler: Settler) -> None:
     """What goes to Kafka has every field of the document's payment-failed."""
     payment = settler.pay(api, parse_json(EXAMPLE) | {"amount": Decimal("150.66")}).payment
-    event = api.stored.rows("outbox")[1]["payload"]
+    _, (topic, written, event) = announced(api)
+    assert topic == "payment-failed"
+    assert '"amount": 150.66,' in written
     moment(event.pop("attemptedAt"))
     assert event == {
         "paymentId": payment["id"], **IDS,
-        "amount": pytest.approx(150.66), "currency": "USD", "paymentMethod": "credit_card",
+        "amount": Decimal("150.66"), "currency": "USD", "paymentMethod": "credit_card",
         "errorCode": "INSUFFICIENT_FUNDS", "errorMessage": "Insufficient funds on card",
         "failureReason": "insufficient_funds", "status": "failed", "amountMinor": 15066,
     }  # fmt: skip
