@@ -1,9 +1,11 @@
 """Thin wrappers of Kafka's producer and consumer, no business words: delivery reports, manual offsets."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -22,6 +24,34 @@ CUT_OFF_TIMEOUT_S = 1.0
 ADMIN_TIMEOUT_S = 10.0
 FLUSH_SLICE_S = 0.2
 
+_RECONNECT: Final = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1_000}
+_OF_A_PRODUCER: Final = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "linger.ms": 2,
+    "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+    "request.timeout.ms": 5_000,
+    **_RECONNECT,
+}
+# The short session timeout lets another take over within seconds after a crash.
+_OF_A_CONSUMER: Final = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 6_000,
+    "heartbeat.interval.ms": 1_500,
+    **_RECONNECT,
+}
+_OURS: Final = frozenset(
+    {*_OF_A_PRODUCER, *_OF_A_CONSUMER, "bootstrap.servers", "client.id", "group.id", "fetch.wait.max.ms"}
+    | {"log_level", "enable.partition.eof"}
+    # The same under their other names, and what would have to be programmed for.
+    | {"metadata.broker.list", "request.required.acks", "message.timeout.ms", "queue.buffering.max.ms"}
+    | {"transactional.id", "delivery.report.only.error", "logger"}
+)
+_PROPERTY: Final = re.compile(r"[a-z]+(?:\.[a-z]+)+")
+
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -32,11 +62,38 @@ class KafkaSettings:
     bootstrap_servers: str
     extra: Mapping[str, str]
 
-    def with_properties(self, **properties: Any) -> dict[str, Any]:
+    def with_properties(
+        self, common: Mapping[str, Any] = MappingProxyType({}), **properties: Any
+    ) -> dict[str, Any]:
         """The librdkafka configuration, with these properties (underscores for dots)."""
         ours = {name if name.endswith("_cb") else name.replace("_", "."): v for name, v in properties.items()}
         # Its own lines on standard error would be no JSON; what matters in them comes by error_cb too.
-        return {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, **ours, **self.extra}
+        own = {"bootstrap.servers": self.bootstrap_servers, "log_level": 0}
+        return {**own, **common, **ours, **self.extra}
+
+
+def why_not(extra: Mapping[str, str]) -> str | None:
+    """Why neither the operator's properties nor a value of theirs will do; None if they will.
+
+    A producer and a consumer are made with them, and without a broker to connect to. No value is told.
+    """
+    if ours := sorted(name for name in extra if name in _OURS or name.endswith("_cb")):
+        return f"this service sets {', '.join(ours)} itself"
+    settings = KafkaSettings("", extra)
+    try:
+        Producer(settings.with_properties(_OF_A_PRODUCER))
+        Consumer(settings.with_properties(_OF_A_CONSUMER, group_id="none")).close()
+    except (KafkaException, TypeError, ValueError, AttributeError) as error:
+        return f"librdkafka refuses {', '.join(_properties_in(str(error), extra))}"
+    return None
+
+
+def _properties_in(text: str, extra: Mapping[str, str]) -> list[str]:
+    """The properties that an error is about, whose text may hold values, too; if it names none, all."""
+    given = [name for name in extra if name and re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", text)]
+    values = [value for value in extra.values() if value]
+    others = [each for each in _PROPERTY.findall(text) if not any(each in v or v in each for v in values)]
+    return list(dict.fromkeys(given + others)) or sorted(extra)
 
 
 class Deliveries:
@@ -97,15 +154,7 @@ class Deliveries:
         if self._producer is None:
             self._producer = Producer(
                 self._settings.with_properties(
-                    client_id=self._client_id,
-                    enable_idempotence=True,
-                    acks="all",
-                    linger_ms=2,
-                    delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
-                    request_timeout_ms=5_000,
-                    reconnect_backoff_ms=50,
-                    reconnect_backoff_max_ms=1_000,
-                    error_cb=self._on_error,
+                    _OF_A_PRODUCER, client_id=self._client_id, error_cb=self._on_error
                 )
             )
         return self._producer
@@ -139,23 +188,15 @@ def make_consumer(
 ) -> Consumer:
     """A consumer that commits only what it is told to, from the first message on.
 
-    The short session timeout lets another take over within seconds after a crash. A fetch that finds nothing
-    is answered after `fetch_wait_max_ms` at the latest. Apache Kafka answers as soon as there is something,
-    the embedded broker often only then; and it spends a millisecond on each fetch.
+    A fetch that finds nothing is answered after `fetch_wait_max_ms` at the latest. Apache Kafka answers as
+    soon as there is something, the embedded broker often only then; and it spends a millisecond on each.
     """
     return Consumer(
         settings.with_properties(
+            _OF_A_CONSUMER,
             group_id=group,
             client_id=client_id,
-            enable_auto_commit=False,
-            enable_auto_offset_store=False,
-            auto_offset_reset="earliest",
-            partition_assignment_strategy="cooperative-sticky",
-            session_timeout_ms=6_000,
-            heartbeat_interval_ms=1_500,
             fetch_wait_max_ms=fetch_wait_max_ms,
-            reconnect_backoff_ms=50,
-            reconnect_backoff_max_ms=1_000,
             error_cb=_log_error,
             **properties,
         )

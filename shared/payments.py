@@ -127,6 +127,8 @@ REQUESTED_BY: MappingProxyType[OperationKind, Announcement] = MappingProxyType(
 # The operation that a payment begins with; its other operations follow up on what this one did.
 PRIMARY = frozenset({OperationKind.CHARGE, OperationKind.AUTHORIZE})
 
+PAYMENT_METHODS = ("credit_card", "debit_card", "paypal", "apple_pay", "google_pay")
+
 # A payment in one of these no longer stands in the way of a new one for the same order or cart.
 DEAD = frozenset({Status.FAILED, Status.CANCELLED})
 # The outcome is not known yet; a client's wait goes on while a payment is in one of these.

@@ -1,13 +1,16 @@
 """Typed settings, read once from the environment; the only place that looks there."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from environs import EnvValidationError, FileAwareEnv
+from marshmallow import ValidationError
 from marshmallow.validate import OneOf, Range, Regexp
 
 from shared import settings_checks as checks
+from shared.money import DEFAULT_MINIMUMS_MINOR
+from shared.settings_clients import refused_by_clients
 from shared.settings_reading import explain, read, setting
 
 
@@ -26,12 +29,10 @@ class Settings:
     )
     redis_url: str = setting(
         "Valkey or Redis: redis://host:port/0, or rediss:// for TLS",
-        check=checks.url("redis", "rediss"),
+        check=checks.redis_url,
         secret=True,
     )
-    kafka_bootstrap_servers: str = setting(
-        "Kafka brokers: host:port,host:port", check=Regexp(r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
-    )
+    kafka_bootstrap_servers: str = setting("Kafka brokers: host:port,host:port", check=checks.brokers)
     kafka_config: dict[str, str] = setting(
         "more librdkafka properties as a JSON object of strings, for TLS and SASL",
         "{}",
@@ -46,7 +47,7 @@ class Settings:
     stripe_api_url: str = setting(
         "a Stripe simulator's address; empty: Stripe itself",
         "",
-        check=lambda value: value and checks.url("http", "https")(value),
+        check=checks.origin_url,
     )
     stripe_max_rps: float | None = setting(
         "requests a second to Stripe, of all processes together; 0: no limit; "
@@ -64,7 +65,7 @@ class Settings:
     jwks_url: str = setting(
         "where an outside issuer of tokens (RS256, ES256) publishes its keys: https, or http on loopback",
         "",
-        check=lambda value: value and checks.https_url(value),
+        check=checks.https_url,
     )
     jwt_issuer: str = setting("the `iss` that every token must have; empty: not looked at", "")
     jwt_audience: str = setting(
@@ -139,7 +140,7 @@ class Settings:
         "int",
         Range(1, 1_000_000),
     )
-    host: str = setting("the address that the API listens on", "127.0.0.1")
+    host: str = setting("the address that the API listens on", "127.0.0.1", check=checks.host)
     port: int = setting("the API's port", 5004, "int", Range(0, 65535))
     health_port: int = setting(
         "where a worker process serves /healthz, /readyz and /metrics; 0: a free port, named in its log",
@@ -203,7 +204,7 @@ class Settings:
         "the order service that hears how payments of the delivery contract end, by PUT at"
         " /updateStatus below this address; empty: none",
         "",
-        check=checks.url("http", "https"),
+        check=checks.base_url,
     )
     order_status_token: str = setting(
         "the bearer token for it where the caller's own is not at hand",
@@ -246,7 +247,7 @@ class Settings:
         "payment methods that the Stripe account has enabled, by commas; a simulator takes all",
         "credit_card,debit_card,apple_pay,google_pay",
         "list",
-        checks.names,
+        checks.payment_methods,
     )
     order_service_url: str = setting(
         "where orders are looked up before they are charged: GET {url}/orders/{orderId}; empty: any order"
@@ -309,8 +310,8 @@ API_NEEDS = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET", "DATA_KEY")
 WORKER_NEEDS = ("DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "DATA_KEY")
 
 
-def load_settings(needs: Iterable[str]) -> Settings:
-    """Read every setting; those in `needs` must be there.
+def load_settings(needs: Collection[str]) -> Settings:
+    """Read every setting; those in `needs` must be there, and their client libraries have to take them.
 
     A secret may also come from the file that NAME_FILE names. Raises BadSettings, naming every
     variable that is missing or wrong and never its value.
@@ -318,19 +319,23 @@ def load_settings(needs: Iterable[str]) -> Settings:
     environment = FileAwareEnv(expand_vars=False)
     values: dict[str, Any] = {}
     problems: list[str] = []
+    meaning = {each.name: each.metadata["help"] for each in fields(Settings)}
     for each in fields(Settings):
         name = each.name.upper()
         try:
             values[each.name] = read(environment, name, each, required=_is_needed(name, needs, values))
-        except (EnvValidationError, ValueError, OSError) as error:
-            problems.append(f"{name}: {explain(error)} ({each.metadata['help']})")
+        except (EnvValidationError, ValidationError, ValueError, OSError) as error:
+            problems.append(f"{name}: {explain(error)} ({meaning[each.name]})")
+    problems += [
+        f"{name.upper()}: {why} ({meaning[name]})" for name, why in refused_by_clients(needs, values)
+    ]
     problems += _combinations(values)
     if problems:
         raise BadSettings("\n".join(problems))
     return Settings(**values)
 
 
-def _is_needed(name: str, needs: Iterable[str], values: Mapping[str, Any]) -> bool:
+def _is_needed(name: str, needs: Collection[str], values: Mapping[str, Any]) -> bool:
     if name == "JWT_SECRET" and (values.get("auth") == "optional" or values.get("jwks_url")):
         return False
     return name in needs
@@ -341,6 +346,10 @@ def _combinations(values: Mapping[str, Any]) -> Iterator[str]:
     is_live = values.get("stripe_secret_key", "").startswith(checks.LIVE_KEYS)
     if is_live and values.get("notifications_allow_private") == "on":
         yield "NOTIFICATIONS_ALLOW_PRIVATE: on is refused beside a live key of Stripe"
+    smallest = {**DEFAULT_MINIMUMS_MINOR, **values.get("amount_minimums", {})}
+    for currency, largest in values.get("amount_maximums", {}).items():
+        if largest < smallest.get(currency, 1):
+            yield f"AMOUNT_MAXIMUMS: that of {currency} is below its smallest amount, {smallest[currency]}"
     if values.get("auth") != "optional":
         return
     if values.get("host", "127.0.0.1") not in checks.LOOPBACK_HOSTS:

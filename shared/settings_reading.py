@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, field
 from typing import Any, cast
 
 from environs import EnvValidationError, FileAwareEnv
+from marshmallow import ValidationError
 
 from shared.settings_checks import Check
 
@@ -33,20 +34,27 @@ def setting(
 
 
 def read(environment: FileAwareEnv, name: str, each: Field[Any], *, required: bool) -> Any:
-    """The value of one variable, checked. Raises ValueError or OSError, or EnvValidationError."""
+    """The value of one variable, as its check returns it.
+
+    Raises ValueError or OSError, or EnvValidationError or ValidationError.
+    """
     raw = environment.str(name, "")
     if not raw.strip():
         if required:
             raise ValueError("is not set")
         return default_of(each.metadata)
     parse = cast("Callable[..., Any]", getattr(environment, each.metadata["kind"]))
-    value = parse(name, validate=each.metadata["check"])
+    check = each.metadata["check"]
+    value = parse(name)
     # The file of a secret mostly ends with a line break, which is no part of it.
-    return value.strip() if isinstance(value, str) else value
+    value = value.strip() if isinstance(value, str) else value
+    return check(value) if check else value
 
 
 def explain(error: Exception) -> str:
     """What is wrong, without the value."""
     if isinstance(error, EnvValidationError):
         return "; ".join(str(message) for message in error.error_messages)
+    if isinstance(error, ValidationError):
+        return "; ".join(str(message) for message in error.messages)
     return error.strerror or "cannot be read" if isinstance(error, OSError) else str(error)

@@ -7,9 +7,9 @@ from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import Email, Length, OneOf, Regexp
 
 from payment_api.contracts.fields import DecimalAmount, Text
-from payment_api.contracts.payments_schemas import PAYMENT_METHODS
 from payment_api.errors import ErrorCode
 from shared.passwords import LONGEST, SHORTEST
+from shared.payments import PAYMENT_METHODS
 
 EMAIL_LENGTH = 254  # RFC 5321, the longest path less its brackets
 NAME_LENGTH = 256

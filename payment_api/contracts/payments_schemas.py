@@ -7,9 +7,8 @@ from marshmallow.validate import URL, Length, OneOf, Range, Regexp
 
 from payment_api.contracts.fields import DecimalAmount, Flag, Text, Uuid
 from payment_api.errors import ErrorCode
-from shared.payments import CaptureMethod, Status
+from shared.payments import PAYMENT_METHODS, CaptureMethod, Status
 
-PAYMENT_METHODS = ("credit_card", "debit_card", "paypal", "apple_pay", "google_pay")
 # As Stripe limits its own metadata, so that what we take could be passed on.
 METADATA_KEYS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 50, 40, 500
 _LABEL = Text(validate=Length(1, METADATA_KEY_LENGTH))

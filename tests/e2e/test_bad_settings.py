@@ -24,6 +24,7 @@ COMMANDS = {
     "payment-worker tasks": {"DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "DATA_KEY"},
     "payment-worker scheduler": {"DATABASE_URL", "REDIS_URL"},
 }
+WITH_KAFKA = ["payment-worker topics", "payment-worker relay", "payment-worker consumer"]
 REFUSED = 2
 CALL_S = 120
 
@@ -75,3 +76,14 @@ def test_a_live_key_without_tokens_starts_nothing(command: str) -> None:
     live = {"STRIPE_SECRET_KEY": "sk_live_hidden", "AUTH": "optional"}
     assert refuse(command, **(GOOD | live)) == {"STRIPE_SECRET_KEY"}
     assert refuse(command, **(GOOD | live), HOST="10.0.0.1") == {"STRIPE_SECRET_KEY", "AUTH"}
+
+
+@pytest.mark.parametrize("command", [*WITH_KAFKA, "payment-worker dead-letters list"])
+def test_a_property_that_librdkafka_does_not_know_is_refused_at_start(command: str) -> None:
+    """Not at the first event, when it is too late; and PostgreSQL's parameters where that is used."""
+    wrong = {
+        "KAFKA_CONFIG": '{"security.protcol": "hidden"}',
+        "DATABASE_URL": GOOD["DATABASE_URL"] + "?nonsense=hidden",
+    }
+    kafka_alone = command == "payment-worker topics"
+    assert refuse(command, **(GOOD | wrong)) == ({"KAFKA_CONFIG"} if kafka_alone else set(wrong))

@@ -1,12 +1,18 @@
 """Settings: typed, complete, and refused at start by the variable's name, never by its value."""
 
 import os
+import ssl
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
+import redis
 
+from payment_worker.queues import make_celery
 from shared.settings import API_NEEDS, WORKER_NEEDS, BadSettings, Settings, load_settings, settings_table
+from shared.wakeup import connect_redis
 
 NAMES = [each.name.upper() for each in fields(Settings)]
 GOOD = {
@@ -36,31 +42,53 @@ BAD = [
     ("DATABASE_URL", "postgresql://"), ("DATABASE_URL", "postgresql://user:hunter2@db:port/payments"),
     ("DATABASE_URL", "postgresql://u:hunter2@db:70000/p"), ("REDIS_URL", "http://:hunter2@cache"),
     ("REDIS_URL", "cache:6379"), ("REDIS_URL", "redis://:hunter2@cache:x/0"),
+    ("REDIS_URL", "redis://:hunter2@cache/zero"), ("REDIS_URL", "redis://:hunter2@cache/1/2"),
+    ("REDIS_URL", "redis://:hunter2@cache/0?nonsense=1"), ("REDIS_URL", "redis://cache/0?db=3"),
+    ("REDIS_URL", "redis://cache/0?ssl_cert_reqs=none"), ("REDIS_URL", "rediss://cache/0?ssl_cert_reqs=hunter2"),
+    ("REDIS_URL", "redis://[::1"), ("REDIS_URL", "redis://:hunter2\u2100@cache/0"),
     ("KAFKA_BOOTSTRAP_SERVERS", "broker"), ("KAFKA_BOOTSTRAP_SERVERS", "one:9092, two:9092"),
-    ("KAFKA_BOOTSTRAP_SERVERS", "one:9092,"), ("KAFKA_CONFIG", "{"), ("KAFKA_CONFIG", "[]"),
+    ("KAFKA_BOOTSTRAP_SERVERS", "one:9092,"), ("KAFKA_BOOTSTRAP_SERVERS", "one:99999"),
+    ("KAFKA_BOOTSTRAP_SERVERS", "one:0"), ("KAFKA_BOOTSTRAP_SERVERS", "one two:9092"),
+    ("KAFKA_BOOTSTRAP_SERVERS", "ssl://one:9092"), ("KAFKA_CONFIG", "{"), ("KAFKA_CONFIG", "[]"),
     ("KAFKA_CONFIG", '{"a": 1}'), ("KAFKA_CONFIG", '"hunter2"'), ("KAFKA_TOPIC_PREFIX", "a b"),
     ("KAFKA_TOPIC_PREFIX", "x" * 101), ("STRIPE_SECRET_KEY", "hunter2"),
     ("STRIPE_SECRET_KEY", "pk_test_hunter2"), ("STRIPE_API_URL", "localhost:12111"),
-    ("STRIPE_API_URL", "http://127.0.0.1:port"), ("STRIPE_MAX_RPS", "-1"), ("STRIPE_MAX_RPS", "many"),
+    ("STRIPE_API_URL", "http://127.0.0.1:port"), ("STRIPE_API_URL", "http://127.0.0.1/v1"),
+    ("STRIPE_API_URL", "http://127.0.0.1//v1/"), ("STRIPE_API_URL", "http://127.0.0.1?hunter2"),
+    ("STRIPE_API_URL", "http://127.0.0.1/?"), ("STRIPE_API_URL", "http://127.0.0.1/#hunter2"),
+    ("STRIPE_API_URL", "http://u:hunter2@127.0.0.1"), ("STRIPE_API_URL", "http://:80"),
+    ("STRIPE_API_URL", "http://a b"), ("STRIPE_MAX_RPS", "-1"), ("STRIPE_MAX_RPS", "many"),
     ("STRIPE_MAX_RPS", "nan"), ("STRIPE_MAX_RPS", "inf"), ("PORT", "http"), ("PORT", "-1"), ("PORT", "65536"),
-    ("PORT", "80.5"), ("WEB_WORKERS", "0"), ("WEB_THREADS", "1"), ("WAIT_SLOTS", "-1"),
+    ("PORT", "80.5"), ("HEALTH_PORT", "65536"), ("HEALTH_PORT", "any"),
+    ("HOST", "not a host"), ("HOST", "http://127.0.0.1"), ("HOST", "127.0.0.1:80"), ("HOST", "300.1.1.1"),
+    ("HOST", "a..b"), ("HOST", "-a"), ("WEB_WORKERS", "0"), ("WEB_THREADS", "1"), ("WAIT_SLOTS", "-1"),
     ("WAIT_DEFAULT_S", "31"), ("WAIT_DEFAULT_S", "nan"), ("WAIT_DEFAULT_S", "inf"), ("WAIT_DEFAULT_S", "ten"),
     ("DATABASE_POOL_SIZE", "0"), ("TASK_THREADS", "0"), ("LEASE_S", "0"), ("RECOVERY_AFTER_S", "0"),
     ("VERIFY_ABSENCE_S", "-5"), ("ACTION_TIMEOUT_S", "0"), ("RETENTION_INBOX_DAYS", "0"),
+    ("RETENTION_IDEMPOTENCY_DAYS", "3651"), ("RETENTION_NOTIFICATIONS_DAYS", "-1"),
+    ("NOTIFICATIONS_ALLOW_PRIVATE", "yes"),
+    ("RECONCILE_EVERY_H", "-1"), ("RECONCILE_BACK_H", "0"), ("RECONCILE_MARGIN_S", "86401"),
+    ("ORDER_STATUS_URL", "orders/hunter2"), ("ORDER_STATUS_URL", "http://u:hunter2@orders"),
+    ("ORDER_STATUS_URL", "http://orders/?key=hunter2"), ("ORDER_STATUS_URL", "http://orders/a?"),
+    ("ORDER_STATUS_TOKEN", "hunter2 hunter2"),
     ("ORDER_SERVICE_URL", "orders:8080"), ("ORDER_SERVICE_URL", "http://u:hunter2@orders"),
     ("ORDER_SERVICE_URL", "http://orders/?key=hunter2"), ("ORDER_SERVICE_TOKEN", "hunter2 hunter2"),
     ("ORDER_SERVICE_TIMEOUT_S", "0"), ("RESERVATIONS", "yes"), ("INVENTORY_REFUNDS", "true"),
+    ("STRIPE_WEBHOOK_SECRET_PREVIOUS", "hunter2"),
     ("STRIPE_WEBHOOK_SECRET", "hunter2"), ("STRIPE_WEBHOOK_SECRET", "hunter2 hunter2"),
     ("AMOUNT_MINIMUMS", "50"), ("AMOUNT_MINIMUMS", '{"USD": "50"}'),
     ("AMOUNT_MINIMUMS", '{"USD": 0.5}'), ("AMOUNT_MINIMUMS", '{"USD": true}'),
     ("AMOUNT_MINIMUMS", '{"usd": 50}'), ("AMOUNT_MAXIMUMS", '{"USD": 0}'), ("AMOUNT_MAXIMUMS", '{"XXX": 50}'),
-    ("AMOUNT_MAXIMUMS", '{"USD": -1}'), ("PAYMENT_METHODS", "credit_card, paypal"),
+    ("AMOUNT_MAXIMUMS", '{"USD": -1}'), ("AMOUNT_MAXIMUMS", '{"USD": 1000000000000}'),
+    ("AMOUNT_MAXIMUMS", '{"USD": 100000000000000000000}'), ("AMOUNT_MAXIMUMS", '{"JPY": 10}'),
+    ("AMOUNT_MINIMUMS", '{"USD": 1000000000000}'),
+    ("PAYMENT_METHODS", "credit_card, paypal"), ("PAYMENT_METHODS", "credit_crad"),
     ("AUTH", "off"), ("AUTH", "Optional"), ("JWT_SECRET", "hunter2"), ("JWT_SECRET", "hunter2" + " " * 40),
     ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2"), ("JWT_SECRET_PREVIOUS", "hunter2" * 4),
     ("DATA_KEY", "hunter2"), ("DATA_KEY", "-----BEGIN PRIVATE KEY-----hunter2"),
     ("DATA_KEY_PREVIOUS", "hunter2" * 4),
     ("JWKS_URL", "issuer.example/keys"), ("JWKS_URL", "http://issuer.example/keys"),
-    ("JWKS_URL", "ftp://127.0.0.1/keys"),
+    ("JWKS_URL", "ftp://127.0.0.1/keys"), ("JWKS_URL", "https://u:hunter2@issuer.example/keys"),
     ("RATE_LIMIT_PRINCIPAL", "6000"), ("RATE_LIMIT_PRINCIPAL", "0/minute"),
     ("RATE_LIMIT_CUSTOMER", "x"),
     ("RATE_LIMIT_ADDRESS", "10/day"), ("RATE_LIMIT_ADDRESS", "-1/minute"), ("RATE_LIMIT_ADDRESS", "none"),
@@ -71,6 +99,30 @@ BAD = [
     ("EVIDENCE_URL", "s3://bucket/hunter2"), ("RETENTION_EVIDENCE_DAYS", "0"),
     ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
 ]  # fmt: skip
+# What is found out with the library that a process uses it with, by a process that needs the first of them.
+BAD_FOR_ITS_CLIENT = [
+    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@db/p?nonsense=1", "libpq"),
+    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2%@db/p", "%25"),
+    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@db/p?sslmode=hunter2", "sslmode"),
+    ("DATABASE_URL", "DATABASE_URL", "postgresql://u@db/p?sslmode=require&sslmode=disable", "once"),
+    *(
+        ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONFIG", config, named)
+        for config, named in (
+            ('{"security.protcol": "hunter2"}', "security.protcol"),
+            ('{"security.protocol": "hunter2"}', "security.protocol"),
+            ('{"debug": "generic,hunter.two"}', "refuses debug "),
+            ('{"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"}', "sasl.username, sasl.password"),
+            ('{"security.protocol": "SASL_SSL", "sasl.mechanism": "hunter2"}', "sasl.mechanism"),
+            ('{"security.protocol": "SSL", "ssl.ca.location": "/hunter2"}', "ssl.ca.location"),
+            ('{"default.topic.config": "hunter2"}', "default.topic.config"),
+            ('{"bootstrap.servers": "hunter2:1"}', "sets bootstrap.servers itself"),
+            ('{"metadata.broker.list": "hunter2:1"}', "sets metadata.broker.list itself"),
+            ('{"enable.idempotence": "false", "acks": "1"}', "sets acks, enable.idempotence itself"),
+            ('{"enable.auto.commit": "true"}', "sets enable.auto.commit itself"),
+            ('{"error_cb": "hunter2"}', "sets error_cb itself"),
+        )
+    ),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +201,106 @@ def test_a_bad_value_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, nam
     assert said.startswith(f"{name}: ")
     assert len(said.splitlines()) == 1
     assert "hunter" not in said
+
+
+def test_a_bad_value_is_tried_of_every_setting_that_has_to_be_something() -> None:
+    """A new setting with a check, or of a type that not every text is of, cannot be forgotten above."""
+    checked = {each.name.upper() for each in fields(Settings) if each.metadata["check"]}
+    typed = {each.name.upper() for each in fields(Settings) if each.metadata["kind"] != "str"}
+    assert checked | typed <= {name for name, _ in BAD}
+
+
+@pytest.mark.parametrize(("needed", "name", "value", "expected"), BAD_FOR_ITS_CLIENT)
+def test_what_its_client_would_not_take_is_refused_at_start(
+    monkeypatch: pytest.MonkeyPatch, needed: str, name: str, value: str, expected: str
+) -> None:
+    """What libpq or librdkafka would fail on at the first use is told like any other bad value."""
+    monkeypatch.setenv(name, value)
+    said = problems(needed)
+    assert said.startswith(f"{name}: ")
+    assert expected in said
+    assert len(said.splitlines()) == 1
+    assert "hunter" not in said
+    load_settings(())
+
+
+def test_a_clients_library_is_loaded_only_where_it_is_needed() -> None:
+    """They are heavy, and a process that does without one looks at its settings without it."""
+    code = """if True:
+        import os, sys
+        from shared.settings import load_settings
+        os.environ["KAFKA_CONFIG"] = '{"security.protocol": "ssl"}'
+        heavy = {"psycopg", "redis", "confluent_kafka"}
+        load_settings(())
+        print(sorted(heavy & set(sys.modules)))
+        load_settings(["DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"])
+        print(sorted(heavy & set(sys.modules)))
+        """
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["[]", "['confluent_kafka', 'psycopg']"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "taken"),
+    [
+        ("STRIPE_API_URL", "http://127.0.0.1:12111/", "http://127.0.0.1:12111"),
+        ("STRIPE_API_URL", "https://[::1]", "https://[::1]"),
+        ("ORDER_SERVICE_URL", "http://orders.example/v2/\n", "http://orders.example/v2"),
+        ("ORDER_STATUS_URL", "http://order_service:8080/api/", "http://order_service:8080/api"),
+    ],
+)
+def test_a_slash_at_the_end_of_an_address_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str, taken: str
+) -> None:
+    """Paths are put behind it, and //v1/payment_intents is nothing that a gateway knows."""
+    monkeypatch.setenv(name, given)
+    assert getattr(load_settings(()), name.lower()) == taken
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka_1:9092,10.0.0.1:65535,[::1]:9093,broker.example.:1"),
+        ("HOST", "api-1.example"),
+        ("HOST", "10.0.0.1"),
+        ("REDIS_URL", "redis://cache"),
+        ("REDIS_URL", "rediss://:hunter3@cache:6380/15"),
+        ("DATABASE_URL", "postgres://u:hunter%252@db/p?sslmode=verify-full&sslrootcert=/run/ca.pem"),
+        (
+            "DATABASE_URL",
+            "postgresql://u@db:5432/p?options=-csearch_path%3Dmine&target_session_attrs=primary",
+        ),
+    ],
+)
+def test_what_is_right_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The checks leave alone what others write."""
+    monkeypatch.setenv(name, value)
+    settings = load_settings(["DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"])
+    assert getattr(settings, name.lower()) == value
+
+
+def test_the_parameters_of_redis_are_those_that_both_clients_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery reads the same address as we do, and knows fewer parameters."""
+    monkeypatch.setenv(
+        "REDIS_URL",
+        "rediss://cache/0?ssl_cert_reqs=optional&ssl_check_hostname=false&ssl_ca_certs=/ca.pem&ssl_ca_path=/ca"
+        "&ssl_certfile=/c.pem&ssl_keyfile=/k.pem&ssl_password=hunter4",
+    )
+    settings = load_settings(["REDIS_URL"])
+    ours = connect_redis(settings.redis_url).connection_pool.make_connection()
+    celerys = make_celery(settings).connection_for_write()
+    assert isinstance(ours, redis.SSLConnection)
+    assert (ours.cert_reqs, celerys.ssl["ssl_cert_reqs"]) == (ssl.CERT_OPTIONAL, ssl.CERT_OPTIONAL)
+    assert (ours.check_hostname, celerys.ssl["ssl_check_hostname"]) == (False, False)
+
+
+def test_a_smallest_amount_above_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing could be charged in such a currency; a minimum that is lowered makes room."""
+    monkeypatch.setenv("AMOUNT_MAXIMUMS", '{"EUR": 500, "JPY": 10}')
+    monkeypatch.setenv("AMOUNT_MINIMUMS", '{"EUR": 501, "JPY": 10}')
+    assert problems() == "AMOUNT_MAXIMUMS: that of EUR is below its smallest amount, 501"
+    monkeypatch.setenv("AMOUNT_MINIMUMS", '{"EUR": 500, "JPY": 10}')
+    assert load_settings(()).amount_maximums == {"EUR": 500, "JPY": 10}
 
 
 @pytest.mark.parametrize("name", [*API_NEEDS, *WORKER_NEEDS])
