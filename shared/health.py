@@ -1,6 +1,7 @@
 """The small HTTP server of a process that has none: /healthz, /readyz and /metrics."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -59,7 +60,8 @@ class HealthServer:
         """Serve in a thread that ends with the process; return the port, a free one for 0."""
         server = make_server(host, port, self, server_class=_ThreadingServer, handler_class=_QuietHandler)
         threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
-        log.info("health and metrics are served", url=f"http://{host}:{server.server_port}")
+        shown = f"[{host}]" if ":" in host else host
+        log.info("health and metrics are served", url=f"http://{shown}:{server.server_port}")
         return server.server_port
 
     def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
@@ -85,6 +87,12 @@ class HealthServer:
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        """Only IPv6 writes an address with colons."""
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
 
 
 class _QuietHandler(WSGIRequestHandler):
