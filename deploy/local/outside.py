@@ -67,7 +67,7 @@ def outside_parts(environment: Mapping[str, str] = os.environ) -> Outside:
         message = "STRIPE_SECRET_KEY is a live key, which needs AUTH=required; or use sk_test_..."
         raise BadSetting(message)
     database, redis = given("DATABASE_URL", environment), given("REDIS_URL", environment)
-    return Outside(database, redis, kafka, stripe_url, key)
+    return Outside(database, redis, kafka, stripe_url and stripe_url.rstrip("/"), key)
 
 
 def wanted_port(environment: Mapping[str, str] = os.environ) -> int | None:

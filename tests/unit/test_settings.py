@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from deploy.local.outside import outside_parts
 from payment_worker.queues import make_celery
 from shared.settings import API_NEEDS, WORKER_NEEDS, BadSettings, Settings, load_settings, settings_table
 from shared.wakeup import connect_redis
@@ -255,6 +256,12 @@ def test_a_slash_at_the_end_of_an_address_does_no_harm(
     """Paths are put behind it, and //v1/payment_intents is nothing that a gateway knows."""
     monkeypatch.setenv(name, given)
     assert getattr(load_settings(()), name.lower()) == taken
+
+
+def test_the_local_stack_drops_the_slash_of_an_outside_simulator() -> None:
+    """Its endpoints are what the demo and the benchmarks put paths behind."""
+    given = {"STRIPE_API_URL": "http://127.0.0.1:12111/", "STRIPE_SECRET_KEY": "sk_test_1"}
+    assert outside_parts(given).stripe_api_url == "http://127.0.0.1:12111"
 
 
 @pytest.mark.parametrize(
