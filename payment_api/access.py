@@ -10,6 +10,7 @@ import flask
 from sqlalchemy import Select, select
 
 from payment_api import rate_limits
+from payment_api.contracts.fields import read_uuid
 from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.jwks import KeysUnavailable
 from payment_api.principal import LOCAL, Principal, Role, current_principal
@@ -116,15 +117,20 @@ def only_visible(query: Select[Any]) -> Select[Any]:
     return query.where(Payment.customer_id == current_principal().id) if is_customer() else query
 
 
+def id_of_path(text: str) -> uuid.UUID:
+    """The id that a path names. Raises RequestRefused for one that no body may name it by, either."""
+    try:
+        return read_uuid(text)
+    except ValueError:
+        raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
+
+
 def find_payment(payment_id: str) -> Payment:
     """The payment of this id, as a path names it.
 
     Raises RequestRefused for what is no UUID, PaymentNotFound also for one that is not the caller's.
     """
-    try:
-        key = uuid.UUID(payment_id)
-    except ValueError:
-        raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
+    key = id_of_path(payment_id)
     with reading(services().sessions) as session:
         return _payment(session.get(Payment, key))
 

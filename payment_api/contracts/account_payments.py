@@ -10,6 +10,7 @@ from sqlalchemy import select
 from payment_api import access
 from payment_api.contracts import accounts_schemas as schemas
 from payment_api.contracts.accounts import refusal, succeeded
+from payment_api.contracts.fields import canonical
 from payment_api.contracts.further import FurtherBlueprint, respond
 from payment_api.contracts.payments_shown import OPEN_MESSAGES, STILL_OPEN, why_failed
 from payment_api.errors import ErrorCode, RequestRefused
@@ -202,7 +203,8 @@ def _command(body: dict[str, Any], context: Services) -> CreatePayment:
 
 def _named(body: dict[str, Any], payment_id: str) -> Payment:
     """The payment of the path; a body may name it once more, and no other."""
-    if body["paymentId"] not in {None, payment_id}:
+    named = body["paymentId"]
+    if named is not None and canonical(named) != canonical(payment_id):
         raise RequestRefused(ErrorCode.VALIDATION_FAILED, "paymentId: must be the path's")
     return access.find_payment(payment_id)
 

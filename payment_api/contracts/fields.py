@@ -1,6 +1,7 @@
 """Marshmallow fields that take exactly what a contract says, and nothing that only looks like it."""
 
 import re
+import uuid
 from decimal import Decimal
 from typing import Any
 
@@ -25,6 +26,17 @@ class Text(fields.String):
         return text
 
 
+def read_uuid(text: str) -> uuid.UUID:
+    """The UUID of a text that is one, in any case.
+
+    Raises ValueError also for what Python reads beside that, which are mistakes here: braces, prefixes, other
+    scripts' digits and dashes anywhere.
+    """
+    if not _UUID.fullmatch(text):
+        raise ValueError("no UUID")
+    return uuid.UUID(text)
+
+
 def canonical(identifier: str) -> str:
     """An id of others as every route keeps it: a UUID in small letters, anything else as it is."""
     return identifier.lower() if _UUID.fullmatch(identifier) else identifier
@@ -40,11 +52,11 @@ class Identifier(Text):
 class Uuid(fields.UUID):
     """A UUID, kept as its canonical text."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        # Python also reads braces, other scripts' digits and dashes anywhere, which are mistakes here.
-        if not isinstance(value, str) or not _UUID.fullmatch(value):
-            raise self.make_error("invalid_uuid")
-        return str(super()._deserialize(value, attr, data, **kwargs))
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        try:
+            return str(read_uuid(value if isinstance(value, str) else ""))
+        except ValueError:
+            raise self.make_error("invalid_uuid") from None
 
 
 class Flag(fields.Boolean):

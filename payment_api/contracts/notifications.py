@@ -7,8 +7,8 @@ from typing import Any
 import flask
 from flask_smorest import Blueprint
 
+from payment_api.access import id_of_path
 from payment_api.contracts import notifications_schemas as schemas
-from payment_api.errors import ErrorCode, RequestRefused
 from payment_api.http import StrictParser
 from payment_api.principal import Role, current_principal
 from payment_api.services import services
@@ -105,7 +105,7 @@ def get_endpoint(endpoint_id: str) -> flask.Response:
 def patch_endpoint(body: dict[str, Any], endpoint_id: str) -> flask.Response:
     """Change an endpoint, switch it off, or on again after it has failed for days."""
     changed = endpoints.change_endpoint(
-        services().sessions, _id(endpoint_id), _owner(), _wish(body), services().outbound
+        services().sessions, id_of_path(endpoint_id), _owner(), _wish(body), services().outbound
     )
     return _endpoint(changed)
 
@@ -129,7 +129,7 @@ def delete_endpoint(endpoint_id: str) -> flask.Response:
 def post_secret(endpoint_id: str) -> flask.Response:
     """Replace an endpoint's secret; for a day webhooks are signed with both."""
     endpoint, secret = endpoints.renew_secret(
-        services().sessions, _id(endpoint_id), _owner(), services().sealer
+        services().sessions, id_of_path(endpoint_id), _owner(), services().sealer
     )
     return _endpoint(endpoint, secret=secret)
 
@@ -168,7 +168,7 @@ def list_deliveries(query: dict[str, Any], endpoint_id: str) -> flask.Response:
 def post_resend_one(endpoint_id: str, event_id: str) -> tuple[flask.Response, int]:
     """Deliver one event again, whatever became of it."""
     endpoint = _find(endpoint_id)
-    delivery = deliveries.send_again(services().sessions, endpoint.id, _id(event_id))
+    delivery = deliveries.send_again(services().sessions, endpoint.id, id_of_path(event_id))
     return flask.jsonify(**OK, delivery=_show_delivery(delivery)), HTTPStatus.ACCEPTED
 
 
@@ -201,14 +201,7 @@ def _owner() -> str | None:
 
 def _find(endpoint_id: str) -> NotificationEndpoint:
     with reading(services().sessions) as session:
-        return endpoints.find_endpoint(session, _id(endpoint_id), _owner())
-
-
-def _id(text: str) -> uuid.UUID:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
+        return endpoints.find_endpoint(session, id_of_path(endpoint_id), _owner())
 
 
 def _uuid(text: str | None) -> uuid.UUID | None:

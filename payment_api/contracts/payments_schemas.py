@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import URL, Length, OneOf, Range, Regexp
 
-from payment_api.contracts.fields import DecimalAmount, Flag, Text, Uuid
+from payment_api.contracts.fields import DecimalAmount, Flag, Identifier, Text, Uuid
 from payment_api.errors import ErrorCode
 from shared.payments import PAYMENT_METHODS, CaptureMethod, Status
 
@@ -76,8 +76,8 @@ class NewPaymentSchema(Schema):
 class PaymentQuerySchema(Schema):
     """Which payments to list, newest first."""
 
-    orderId = Text(validate=Length(1, 255))
-    customerId = Text(validate=Length(1, 255))
+    orderId = Identifier(validate=Length(1, 255))
+    customerId = Identifier(validate=Length(1, 255))
     status = Text(validate=OneOf([str(each) for each in Status]))
     createdAfter = fields.AwareDateTime(format="iso", metadata=_described("RFC 3339"))
     limit = fields.Integer(load_default=DEFAULT_PAGE, validate=Range(1, LARGEST_PAGE))

@@ -1,6 +1,5 @@
 """The native contract: give money back, and see how refunds stand."""
 
-import uuid
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +11,7 @@ from payment_api.contracts import further_schemas as schemas
 from payment_api.contracts import payments_examples as examples
 from payment_api.contracts.further import FurtherBlueprint, minor_of, no_wait, respond
 from payment_api.contracts.payments_shown import show, show_refund, why_failed
-from payment_api.errors import ErrorCode, RequestRefused
+from payment_api.errors import ErrorCode
 from payment_api.http import Preference, current_origin, idempotent_request
 from payment_api.services import services
 from shared.commands.operations import Requested
@@ -95,10 +94,7 @@ def get_refund(refund_id: str) -> flask.Response:
 
 
 def _find(refund_id: str) -> tuple[Operation, Payment]:
-    try:
-        key = uuid.UUID(refund_id)
-    except ValueError:
-        raise RequestRefused(ErrorCode.VALIDATION_FAILED, "id: Not a valid UUID.") from None
+    key = access.id_of_path(refund_id)
     with reading(services().sessions) as session:
         refund = session.scalar(select(Operation).where(Operation.id == key, *OWN_REFUNDS))
     if refund is None:

@@ -74,11 +74,30 @@ def test_an_unknown_payment_is_not_found(shared_api: Api, suffix: str) -> None:
     assert_refused(answer, 404, "PAYMENT_NOT_FOUND", "Payment not found")
 
 
+NO_UUIDS = ["x", "1", "null", "550e8400", "\x00", "a" * 1000, "%", "' OR 1=1 --"]
+MISWRITTEN = ["{%s}", "urn:uuid:%s", "uuid:%s", " %s", "%s "]
+
+
 @pytest.mark.parametrize("suffix", ["", "/timeline"])
-@pytest.mark.parametrize("bad", ["x", "1", "null", "550e8400", "\x00", "a" * 1000, "%", "' OR 1=1 --"])
+@pytest.mark.parametrize("bad", NO_UUIDS)
 def test_an_id_that_is_no_uuid_is_refused(shared_api: Api, bad: str, suffix: str) -> None:
     """Nothing but a UUID is looked for."""
     assert_refused(shared_api.get(f"/payments/{quote(bad)}{suffix}"), 400, "VALIDATION_FAILED", "id: ")
+
+
+def test_an_id_is_read_in_a_path_as_it_is_in_a_body(shared_api: Api) -> None:
+    """A UUID in small or capital letters; not what Python reads beside that, wherever an id is named."""
+    made_id = shared_api.post_async().payment["id"]
+    assert shared_api.get(f"/payments/{made_id.upper()}").payment["id"] == made_id
+    written = [each % made_id for each in MISWRITTEN]
+    written += [
+        made_id.replace("-", ""),
+        made_id[:8] + "-" + made_id[8:].replace("-", ""),
+        made_id[:-1] + "\u0663",
+    ]
+    for bad in map(quote, written):
+        for path in (f"/payments/{bad}", f"/refunds/{bad}", f"/notification-endpoints/{bad}"):
+            assert_refused(shared_api.get(path), 400, "VALIDATION_FAILED", "id: ")
 
 
 def test_an_empty_list_is_a_list(api: Api) -> None:
@@ -130,6 +149,8 @@ def test_filters_find_what_they_name(api: Api, settler: Settler) -> None:
     others = made(api, 2)
     assert [each["orderId"] for each in listing(api, orderId=order)["payments"]] == [order]
     assert {each["customerId"] for each in listing(api, customerId=customer)["payments"]} == {customer}
+    assert ids(listing(api, orderId=order.upper())) == ids(listing(api, orderId=order))
+    assert ids(listing(api, customerId=customer.upper())) == ids(listing(api, customerId=customer))
     assert len(ids(listing(api, customerId=customer))) == 3
     assert len(ids(listing(api, customerId=customer, status="pending"))) == 2
     assert len(ids(listing(api, status="succeeded"))) == 1
