@@ -77,7 +77,9 @@ def whole_stack(supervisor: psutil.Process) -> list[psutil.Process]:
 def assert_nothing_left(processes: list[psutil.Process], state_dir: Path) -> None:
     """All of them end in time, and the state folder no longer speaks of a running stack."""
     assert len(processes) > len(SERVERS) + 1  # else there was nothing to end
+    began = time.monotonic()
     assert wait_gone(processes, NOTHING_LEFT_S) == []
+    print(f"nothing was left after {time.monotonic() - began:.1f} s")  # shown by `pytest -rP`
     assert not (state_dir / "endpoints.json").exists()
     assert not (state_dir / "pids.json").exists()
 

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from deploy.local.output import Output
 from deploy.local.parts import ROOT, SETTLED_S, Job, NotInstalled, Part
@@ -50,6 +52,25 @@ class Failed:
     why: str
 
 
+class Starts:
+    """Whether processes may still be started; once it is closed, no start is under way either."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._closed = False
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[bool]:
+        """Whether one may be started, for the length of the block."""
+        with self._guard:
+            yield not self._closed
+
+    def close(self) -> None:
+        """Allow none any more, and wait for the one that is under way."""
+        with self._guard:
+            self._closed = True
+
+
 @dataclass
 class Context:
     """What all parts of one run share."""
@@ -57,6 +78,7 @@ class Context:
     state: StateFolder
     output: Output
     events: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
+    starts: Starts = field(default_factory=Starts)
     stopping: threading.Event = field(default_factory=threading.Event)
     is_up: threading.Event = field(default_factory=threading.Event)
 
@@ -78,19 +100,22 @@ def start(
     *,
     cwd: Path,
     account: Account | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start a process in its own session, record it and pass on its lines."""
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # the terminal's signals reach the supervisor alone, which keeps the order
-        env=dict(environment),
-        cwd=cwd,
-        **identity(account),
-    )
-    context.state.record(name, Recorded.of(process.pid))
+) -> subprocess.Popen[bytes] | None:
+    """Start a process in its own session, record it and pass on its lines; None once none may start."""
+    with context.starts.allowed() as allowed:
+        if not allowed:
+            return None
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the terminal's signals reach the supervisor alone: it keeps the order
+            env=dict(environment),
+            cwd=cwd,
+            **identity(account),
+        )
+        context.state.record(name, Recorded.of(process.pid))
     threading.Thread(target=context.output.pump, args=(name, process.stdout), daemon=True).start()
     return process
 
@@ -102,6 +127,8 @@ def run_job(
     delay_s, attempts = FIRST_DELAY_S, 0
     while not (gone.is_set() or context.stopping.is_set()):
         process = start(context, job.name, job.argv, job.environment, cwd=ROOT)
+        if process is None:
+            return False
         status = process.wait()
         context.state.record(job.name, None)
         if status == 0:
@@ -139,18 +166,15 @@ class Child:
         self._signal(self.part.stop_signal)
 
     def force_to_stop(self) -> None:
-        """End the part with everything it has started, now."""
+        """Send the part the signal that ends it now; PostgreSQL takes its backends along by itself."""
         self._signal(self.part.kill_signal)
-        if self.part.kill_signal != signal.SIGKILL:
-            self._thread.join(1.0)
-        if self._entry is not None and self._thread.is_alive():
-            kill(family(self._entry))
 
-    def has_ended(self, timeout_s: float = 0.0) -> bool:
-        """Whether nothing of the part runs any more, waiting up to `timeout_s`."""
-        if self._thread.ident is None:
-            return True
-        self._thread.join(timeout_s)
+    def left(self) -> list[psutil.Process]:
+        """The part's process and everything it has started, as far as they live."""
+        return family(self._entry) if self._entry is not None else []
+
+    def has_ended(self) -> bool:
+        """Whether nothing of the part runs any more, nor its preparation."""
         return not self._thread.is_alive()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -203,7 +227,8 @@ class Child:
             self._process = start(
                 self._context, part.name, part.argv(), part.environment, cwd=part.cwd, account=part.account()
             )
-            self._entry = Recorded.of(self._process.pid)
+            if self._process is not None:
+                self._entry = Recorded.of(self._process.pid)
             return self._process
 
     def _outlive(self, process: subprocess.Popen[bytes]) -> int:

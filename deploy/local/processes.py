@@ -11,7 +11,7 @@ import psutil
 from deploy.local.state import SUPERVISOR, Recorded
 
 MARK = "PAYMENT_STACK_RUN"  # in the environment of every child: finds one that no record names yet
-KILLED_WAIT_S = 2.0
+KILLED_WAIT_S = 1.0
 POLL_S = 0.02
 POSTGRES = "postgres"
 
@@ -63,16 +63,21 @@ def _is_gone(process: psutil.Process) -> bool:
         return True
 
 
-def kill(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """End `processes` with SIGKILL and return those that are still there after two seconds."""
+def kill(processes: Iterable[psutil.Process], wait_s: float = KILLED_WAIT_S) -> list[psutil.Process]:
+    """End `processes` with SIGKILL and return those that are still there after `wait_s`."""
     victims = [process for process in processes if process.pid != os.getpid()]
     for process in victims:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    return wait_gone(victims, KILLED_WAIT_S)
+    return wait_gone(victims, wait_s)
 
 
-def end_recorded(entries: Mapping[str, Recorded], grace_s: float, run_id: str | None = None) -> int:
+def end_recorded(
+    entries: Mapping[str, Recorded],
+    grace_s: float,
+    run_id: str | None = None,
+    killed_wait_s: float = KILLED_WAIT_S,
+) -> int:
     """End all recorded processes but the supervisor, with their families; return how many there were.
 
     Each is first asked to stop; what is left after `grace_s` is killed. PostgreSQL is asked for its
@@ -89,5 +94,5 @@ def end_recorded(entries: Mapping[str, Recorded], grace_s: float, run_id: str | 
                 leader.send_signal(signal.SIGQUIT if name == POSTGRES else signal.SIGTERM)
     alive = wait_gone(everyone.values(), grace_s)
     late = marked(run_id) if run_id else []
-    kill([*alive, *late])
+    kill([*alive, *late], killed_wait_s)
     return len(everyone)

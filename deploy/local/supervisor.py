@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from deploy.local.child import (
@@ -26,9 +26,10 @@ from deploy.local.output import Output
 from deploy.local.parts import Job
 from deploy.local.place import bring_home
 from deploy.local.plan import make_plan
-from deploy.local.processes import MARK, end_recorded
+from deploy.local.processes import MARK, end_recorded, kill, marked
 from deploy.local.ready import ready_block
 from deploy.local.state import SUPERVISOR, Recorded, StateFolder
+from deploy.local.stops import Pace, Stop, quickly
 from deploy.local.watchdog import Watchdog
 
 START_TIMEOUT_S = 60.0
@@ -37,22 +38,11 @@ LEFTOVERS_GRACE_S = 2.0
 LOCK_WAIT_S = 6.0  # a watchdog may still be clearing up behind the supervisor before us
 PARENT_POLL_S = 0.2
 STOP_POLL_S = 0.03
-SAME_WISH_S = 0.3  # who ends a whole process group signals us twice, directly and through make
-
-
-@dataclass(frozen=True)
-class Stop:
-    """The wish to stop, and how long the parts may take (seconds per wave)."""
-
-    why: str
-    services_s: float = 10.0
-    servers_s: float = 5.0
-    by_a_person: bool = False  # asking again means hurry
-
-
-def quickly(why: str) -> Stop:
-    """Return a stop for which nobody waits any more: everything is gone within five seconds."""
-    return Stop(why, services_s=2.0, servers_s=1.0)
+FORCED_S = 1.0  # what was killed may take so long to be gone
+QUIT_S = 0.5  # PostgreSQL's immediate stop; then its processes are killed one by one
+JOBS_S = 0.5
+WATCHDOG_LEAVES_S = 1.0
+SCREEN_S = 1.0
 
 
 class StartFailed(Exception):
@@ -74,8 +64,6 @@ class Supervisor:
         self._run_id = os.environ[MARK] = secrets.token_hex(8)
         self._context = Context(state, Output(state.logs, quiet=quiet))
         self._children: list[Child] = []
-        self._hurried = False
-        self._stopping_since = 0.0
         self._watchdog = Watchdog(state, self._run_id)
 
     def run(self) -> None:
@@ -196,35 +184,63 @@ class Supervisor:
     def _stop_all(self, stop: Stop) -> None:
         """Everything in the reverse order of its start, our own processes first."""
         self._context.stopping.set()
-        self._stopping_since = time.monotonic()
+        pace = Pace(stop)
         self._state.endpoints_file.unlink(missing_ok=True)
         services = [child for child in self._children if not child.part.is_server]
         servers = [child for child in self._children if child.part.is_server]
-        self._stop_wave(services, stop.services_s)
-        self._stop_wave(servers, stop.servers_s)
-        end_recorded(self._state.recorded(), 0.5)  # a migration that was running, a start that was under way
+        self._stop_wave(services, pace, lambda stop: stop.services_s)
+        self._stop_wave(servers, pace, lambda stop: stop.servers_s)
+        in_order = self._end_the_rest(pace)
         bring_home(self._state)
         self._state.forget_run()
-        self._watchdog.dismiss()
-        self._context.output.close()
+        self._watchdog.dismiss(in_order=in_order, wait_s=pace.left_s(WATCHDOG_LEAVES_S))
+        self._context.output.close(pace.left_s(SCREEN_S))
 
-    def _stop_wave(self, children: list[Child], grace_s: float) -> None:
-        deadline = time.monotonic() + grace_s
+    def _stop_wave(self, children: list[Child], pace: Pace, grace_s: Callable[[Stop], float]) -> None:
+        until = pace.until(grace_s(pace.stop))
         for child in reversed(children):
             child.ask_to_stop()
-        while not all(child.has_ended() for child in children):
-            event = self._next_event(min(deadline, time.monotonic() + STOP_POLL_S))
-            if isinstance(event, Stop):  # asked again: by a person, or nobody waits any more
-                self._hurried |= event.by_a_person and time.monotonic() - self._stopping_since > SAME_WISH_S
-                deadline = min(deadline, time.monotonic() + event.servers_s)
-            if self._hurried or time.monotonic() >= deadline:
+        while not self._have_ended(children, min(until, time.monotonic() + STOP_POLL_S)):
+            for again in self._asked_again():
+                pace.hasten(again)
+                until = min(until, pace.until(grace_s(pace.stop)))
+            if time.monotonic() >= until:
                 break
-        self._force([child for child in reversed(children) if not child.has_ended()])
+        self._force([child for child in reversed(children) if not child.has_ended()], pace)
 
-    def _force(self, late: list[Child]) -> None:
+    def _asked_again(self) -> Iterator[Stop]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                event = self._context.events.get_nowait()
+                if isinstance(event, Stop):
+                    yield event
+
+    def _have_ended(self, children: list[Child], until: float) -> bool:
+        """Whether all of them have, waiting for it until the given moment."""
+        while not all(child.has_ended() for child in children):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(STOP_POLL_S)
+        return True
+
+    def _force(self, late: list[Child], pace: Pace) -> None:
+        until = pace.until(FORCED_S)
         for child in late:
             self._context.output.say(f"{child.part.name} has not stopped in time; killing it")
-        for child in late:
             child.force_to_stop()
-        for child in late:
-            child.has_ended(timeout_s=1.0)
+        if not self._have_ended(late, pace.until(QUIT_S)):
+            kill([process for child in late if not child.has_ended() for process in child.left()], wait_s=0.0)
+            self._have_ended(late, until)
+
+    def _end_the_rest(self, pace: Pace) -> bool:
+        """End what the waves do not know, as a migration; whether nothing is left and nothing can come."""
+        self._context.starts.close()
+        end_recorded(self._state.recorded(), pace.left_s(JOBS_S), killed_wait_s=pace.left_s(FORCED_S))
+        # A part that was just being prepared has processes that no record names (initdb), one by one.
+        for _ in range(2):
+            none_can_come = self._have_ended(self._children, pace.until(0.0))
+            left = kill(marked(self._run_id), pace.left_s(FORCED_S))
+            if none_can_come and not left:
+                return True
+            self._have_ended(self._children, pace.until(FORCED_S))
+        return False

@@ -1,7 +1,8 @@
 """End a stack's processes when its supervisor dies without having done so (kill -9, out of memory).
 
 Runs in a session of its own and blocks on its standard input: a pipe whose other end only the supervisor
-holds. End of file means that the supervisor is gone.
+holds. A byte means that the supervisor has ended everything itself, and that there is nothing to do; end of
+file without one means that the supervisor is gone.
 """
 
 import contextlib
@@ -14,10 +15,11 @@ import time
 from pathlib import Path
 
 from deploy.local.place import bring_home
-from deploy.local.processes import end_recorded, kill, marked
+from deploy.local.processes import MARK, end_recorded, kill, marked
 from deploy.local.state import SUPERVISOR, StackIsLive, StateFolder
 
 RESTART_DELAY_S = 0.2
+GOODBYE = b"."
 GRACE_S = 1.5  # with the kill after it everything is gone well within five seconds
 LOCK_WAIT_S = 0.5
 LATE_LOOKS = 6
@@ -41,19 +43,28 @@ class Watchdog:
             if self._dismissed.is_set():
                 return
             # Pipes are not inherited by other children: only we hold the writing end.
-            process = subprocess.Popen(self._argv, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True)
+            process = subprocess.Popen(
+                self._argv, cwd=ROOT, env=_unmarked(), stdin=subprocess.PIPE, start_new_session=True
+            )
             self._process = process
             threading.Thread(target=self._replace, args=(process,), daemon=True).start()
 
-    def dismiss(self) -> None:
-        """Let it go when everything has been stopped in good order."""
+    def dismiss(self, *, in_order: bool, wait_s: float) -> None:
+        """Let it go. `in_order`: nothing is left and nothing can come, so it leaves at once; wait for that.
+
+        Otherwise it looks after us for what may still come, and nobody waits for it.
+        """
         with self._guard:
             self._dismissed.set()
             if self._process is None or self._process.stdin is None:
                 return
-            self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
+            with contextlib.suppress(OSError):  # it has died meanwhile
+                if in_order:
+                    os.write(self._process.stdin.fileno(), GOODBYE)
+                self._process.stdin.close()
+        if in_order:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(wait_s)
 
     def _replace(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
@@ -66,10 +77,10 @@ def main() -> None:
     folder, supervisor_pid, run_id = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    while os.read(0, 1024):
-        pass
+    if os.read(0, 1) == GOODBYE:
+        return
     state = StateFolder(folder)
-    if folder.is_dir():
+    if _owns(state, supervisor_pid):
         try:
             with state.locked(LOCK_WAIT_S):
                 _clear(state, supervisor_pid, run_id)
@@ -77,16 +88,25 @@ def main() -> None:
             pass  # the next supervisor was quicker: it has ended what its predecessor left
     # A child that was caught between its fork and its start shows our mark only a moment later.
     for _ in range(LATE_LOOKS):
-        kill(marked(run_id))
+        kill(marked(run_id), wait_s=0.0)
         time.sleep(LATE_LOOK_EVERY_S)
 
 
+def _unmarked() -> dict[str, str]:
+    """Our environment; the mark is for what a watchdog ends, not for itself."""
+    return {name: value for name, value in os.environ.items() if name != MARK}
+
+
+def _owns(state: StateFolder, supervisor_pid: int) -> bool:
+    """Whether the records are still our supervisor's: not stopped in good order, and not another run."""
+    supervisor = state.read_pids().get(SUPERVISOR)
+    return supervisor is not None and supervisor.pid == supervisor_pid
+
+
 def _clear(state: StateFolder, supervisor_pid: int, run_id: str) -> None:
-    entries = state.read_pids()
-    supervisor = entries.get(SUPERVISOR)
-    if supervisor is None or supervisor.pid != supervisor_pid:
-        return  # stopped in good order, or the record of another run
-    end_recorded(entries, GRACE_S, run_id)
+    if not _owns(state, supervisor_pid):
+        return  # changed while we waited for the lock
+    end_recorded(state.read_pids(), GRACE_S, run_id)
     bring_home(state)
     state.forget_run()
 

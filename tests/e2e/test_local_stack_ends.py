@@ -17,11 +17,12 @@ import psycopg
 import pytest
 
 from deploy.local.client import running_stack
-from deploy.local.processes import wait_gone
+from deploy.local.processes import MARK, marked, wait_gone
 from tests.stacks import (
     MAKE_RUN,
     NOTHING_LEFT_S,
     ROOT,
+    UP_S,
     assert_nothing_left,
     charge,
     end_stack,
@@ -30,6 +31,7 @@ from tests.stacks import (
     read,
     started,
     supervise,
+    until,
     wait_ready,
     whole_stack,
 )
@@ -76,6 +78,28 @@ def test_nothing_is_left_when_the_supervisor_is_killed_in_mid_start(tmp_path: Pa
             assert wait_gone(processes, NOTHING_LEFT_S) == []
     with running_stack(tmp_path, only_servers=True) as stack:
         assert ledger_size(stack) == 0
+
+
+def test_a_hang_up_in_mid_start_leaves_nothing(tmp_path: Path) -> None:
+    """While PostgreSQL's data are made and servers come up: what no record names yet is ended, too."""
+    with started(supervise("--only", "servers"), tmp_path) as process:
+        supervisor = psutil.Process(process.pid)
+        until(lambda: bool(marks_below(supervisor)), UP_S, "nothing was started")
+        run_id = marks_below(supervisor).pop()
+        processes = whole_stack(supervisor)
+        process.send_signal(signal.SIGHUP)
+        assert wait_gone(processes, NOTHING_LEFT_S) == []
+        assert marked(run_id) == []
+    assert not (tmp_path / "pids.json").exists()
+
+
+def marks_below(supervisor: psutil.Process) -> set[str]:
+    """The mark of the run, as soon as something that the supervisor has started carries it."""
+    found = set()
+    for child in supervisor.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ends while we look
+            found.add(child.environ().get(MARK, ""))
+    return found - {""}
 
 
 def test_nothing_is_left_when_make_is_killed(tmp_path: Path) -> None:
