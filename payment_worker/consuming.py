@@ -15,7 +15,7 @@ from payment_worker.metrics import CONSUMED, CONSUMER_LAG, DEAD_LETTERS
 from payment_worker.queues import OPERATIONS_PER_TASK
 from shared import events
 from shared.health import Pulse
-from shared.kafka import Deliveries
+from shared.kafka import Deliveries, Outgoing
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -27,8 +27,6 @@ MEASURE_EVERY_S = 1.0
 RETRY_LAST_S = 5.0
 # So many unreadable messages in a row are no accident: somebody produces something else to our topic.
 MAX_DEAD_IN_A_ROW = 1_000
-
-Letter = tuple[int, str, bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
 class TooManyDeadLetters(Exception):
@@ -148,35 +146,44 @@ class TopicConsumer:
 
     def bury(self, message: Message, error: Exception, stop: threading.Event) -> bool:
         """Put what cannot be read with the dead letters; False when stopped before."""
+        self._note_burial(message, error)
         letter = self._write_letter(message, error)
-        return self.insist(functools.partial(self.deliver, letter), stop)
+        cut = self._write_letter(message, error, kept=False)
+        return self.insist(functools.partial(self.deliver, letter, cut), stop)
 
-    def deliver(self, letter: Letter) -> bool:
-        """Produce one message; False when the broker has not confirmed it."""
-        return bool(self._deliveries.deliver([letter]))
+    def deliver(self, message: Outgoing, instead: Outgoing | None = None) -> bool:
+        """Produce one message; False when the broker has not confirmed it.
+
+        Of one that is too large for the broker goes what stands `instead`, or nothing: it holds up nobody.
+        """
+        too_large: list[object] = []
+        if self._deliveries.deliver([message], too_large.append):
+            return True
+        return bool(too_large) and (instead is None or self.deliver(instead))
 
     def was_readable(self) -> None:
         """A message could be read: what is unreadable is not all that comes."""
         self._dead_in_a_row = 0
 
-    def _write_letter(self, message: Message, error: Exception) -> Letter:
-        """An unreadable message as it came, with its origin and what is wrong, for the dead letters."""
+    def _note_burial(self, message: Message, error: Exception) -> None:
         self._dead_in_a_row += 1
         if self._dead_in_a_row > MAX_DEAD_IN_A_ROW:
             raise TooManyDeadLetters(f"{MAX_DEAD_IN_A_ROW} unreadable messages in a row on {message.topic()}")
-        origin = Place(
-            topic=message.topic() or "", partition=message.partition() or 0, offset=message.offset() or 0
-        )
+        origin = str(_place_of(message))
+        log.error("message buried", origin=origin, error=type(error).__name__, reason=str(error))
+        DEAD_LETTERS.labels(message.topic()).inc()
+
+    def _write_letter(self, message: Message, error: Exception, *, kept: bool = True) -> Outgoing:
+        """An unreadable message as it came, with its origin and what is wrong, for the dead letters."""
         key, value, headers = compose(
             headers_of(message),
             as_bytes(message.key()),
             as_bytes(message.value()),
-            origin=origin,
+            origin=_place_of(message),
             sent_at=sent_at(message),
             error=error,
+            kept=kept,
         )
-        log.error("message buried", origin=str(origin), error=type(error).__name__, reason=str(error))
-        DEAD_LETTERS.labels(message.topic()).inc()
         return 0, self._prefix + events.DEAD_LETTERS, key, value, headers
 
 
@@ -191,6 +198,12 @@ def headers_of(message: Message) -> list[tuple[str, bytes]]:
     given = message.headers() or []
     pairs = given.items() if isinstance(given, dict) else given
     return [(name, value.encode() if isinstance(value, str) else value or b"") for name, value in pairs]
+
+
+def _place_of(message: Message) -> Place:
+    return Place(
+        topic=message.topic() or "", partition=message.partition() or 0, offset=message.offset() or 0
+    )
 
 
 def sent_at(message: Message) -> datetime | None:

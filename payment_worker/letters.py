@@ -110,10 +110,12 @@ def compose(
     origin: Place,
     sent_at: datetime | None,
     error: Exception,
+    kept: bool = True,
 ) -> tuple[bytes | None, bytes | None, Headers]:
     """Key, value and headers of the letter about a message.
 
-    Of a message that is too large to be kept nothing is, but where it stands and how large it was.
+    Of a message that is too large to be kept nothing is, but where it stands and how large it was; the same
+    where it is not to be `kept`, because a broker allows less than is usual.
     """
     added = {
         _TOPIC: origin.topic,
@@ -124,7 +126,7 @@ def compose(
         _MESSAGE: str(error)[:MAX_ERROR],
     }
     size = len(key or b"") + len(value or b"") + sum(len(name) + len(each) for name, each in headers)
-    if size > MAX_LETTER_BYTES:
+    if not kept or size > MAX_LETTER_BYTES:
         added |= {_CLASS: events.MessageTooLarge.__name__, _CUT: str(size)}
         key, value, headers = None, None, []
     ours = [(name, text.encode()) for name, text in added.items() if text is not None]

@@ -31,7 +31,7 @@ BREAKER_REFUSALS = Counter("payment_gateway_breaker_refusals", "Calls that the b
 # The relay and the consumer.
 LEADS = Gauge("payment_relay_leads", "1 while this relay carries, 0 while it stands by")
 DELIVERED = Counter("payment_events_delivered", "Events that Kafka has confirmed")
-PARKED = Counter("payment_events_parked", "Events that break their own schema")
+PARKED = Counter("payment_events_parked", "Events that cannot be announced as they are")
 CONSUMED = Counter("payment_messages_consumed", "Messages that were handled", ["topic"])
 DEAD_LETTERS = Counter("payment_dead_letters", "Messages that could not be read", ["topic"])
 COMMANDS = Counter("payment_commands", "Commands on Kafka that were taken or refused", ["command", "result"])

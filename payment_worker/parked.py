@@ -1,4 +1,4 @@
-"""Events in the outbox that break their own schema: what they are, and let the relay try them again."""
+"""Events in the outbox that cannot be announced as they are: which, why, and let the relay try them again."""
 
 import uuid
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Carry events from the outbox to Kafka: in each payment's order, deleted only after the delivery report."""
 
 import threading
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +26,7 @@ IDLE_LAST_S = 0.2
 STANDBY_S = 0.5
 RETRY_LAST_S = 5.0
 LEADER = "outbox relay"
+TOO_LARGE = "too large for Kafka"
 
 _pick = select(Outbox).where(Outbox.parked_reason.is_(None)).order_by(Outbox.position).limit(BATCH)
 _remove = delete(Outbox).where(Outbox.id.in_(bindparam("ids", expanding=True)))
@@ -77,9 +79,16 @@ class Relay:
         messages = self._encode(connection, connection.execute(_pick))
         if not messages:
             return 0
+        too_large: list[uuid.UUID] = []
         delivered = self._deliveries.deliver(
-            (event_id, each.topic, each.key, each.value, each.headers) for event_id, each in messages.items()
+            (
+                (event_id, each.topic, each.key, each.value, each.headers)
+                for event_id, each in messages.items()
+            ),
+            too_large.append,
         )
+        for event_id in too_large:
+            _park(connection, event_id, TOO_LARGE)
         if delivered:
             connection.execute(_remove, {"ids": list(delivered)})
             DELIVERED.inc(len(delivered))
@@ -108,9 +117,9 @@ class Relay:
                 LEADS.set(1)
         return self._connection if self.leads else None
 
-    def _encode(self, connection: Connection, rows: Iterable[Any]) -> dict[object, Message]:
+    def _encode(self, connection: Connection, rows: Iterable[Any]) -> dict[uuid.UUID, Message]:
         """The messages to send now: of each payment only the first row, so that none overtakes another."""
-        messages: dict[object, Message] = {}
+        messages: dict[uuid.UUID, Message] = {}
         payments = set()
         for row in rows:
             if row.aggregateid in payments:
@@ -119,16 +128,17 @@ class Relay:
                 with span(f"deliver {row.type}", row.traceparent, payment_id=row.aggregateid) as traceparent:
                     messages[row.id] = encode(_event(row, traceparent), self._prefix)
             except (InvalidEvent, ValueError) as error:
-                reason = str(error)[:500]
-                log.error(  # noqa: TRY400 - the schema's verdict says all; a stack trace, only where we are
-                    "event parked: it breaks its schema", event_id=str(row.id), reason=reason
-                )
-                park = update(Outbox).where(Outbox.id == row.id).values(parked_reason=reason)
-                connection.execute(park)
-                PARKED.inc()
+                _park(connection, row.id, str(error)[:500])
             else:
                 payments.add(row.aggregateid)
         return messages
+
+
+def _park(connection: Connection, event_id: uuid.UUID, reason: str) -> None:
+    """Set an event aside that can never go out as it is, so that it holds up no other."""
+    log.error("event parked: it cannot be announced as it is", event_id=str(event_id), reason=reason)
+    connection.execute(update(Outbox).where(Outbox.id == event_id).values(parked_reason=reason))
+    PARKED.inc()
 
 
 def _event(row: Any, traceparent: str | None) -> Event:

@@ -53,6 +53,8 @@ _OURS: Final = frozenset(
 _PROPERTY: Final = re.compile(r"[a-z]+(?:\.[a-z]+)+")
 
 Headers = Sequence[tuple[str, bytes]]
+Outgoing = tuple[Any, str, bytes | None, bytes | None, Headers]
+TooLarge = Callable[[Any], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +109,43 @@ class Deliveries:
         self._fatal = self._cut_off = False
         self.rebuilds = 0
 
-    def deliver(self, messages: Iterable[tuple[Any, str, bytes | None, bytes | None, Headers]]) -> set[Any]:
+    def deliver(self, messages: Iterable[Outgoing], on_too_large: TooLarge | None = None) -> set[Any]:
         """Produce (id, topic, key, value, headers) and return the ids whose delivery was confirmed.
 
         An id that is missing from the answer may still arrive: deliver the same message again later.
+        `on_too_large` is told the ids of those that will never be taken; the others go out without them.
         """
         delivered: set[Any] = set()
+        doubted: list[Outgoing] = []  # refused for the size of the batch that they travelled in
         producer = self._ensure()
-        count = 0
-        for message_id, topic, key, value, headers in messages:
+        count, broken = 0, False
+        for each in messages:
+            message_id, topic, key, value, headers = each
+            report = self._note(each, delivered, doubted)
             try:
-                producer.produce(
-                    topic,
-                    value=value,
-                    key=key,
-                    headers=list(headers),
-                    on_delivery=self._note(message_id, delivered),
-                )
-            except (BufferError, KafkaException, ProduceError) as error:
+                producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=report)
+            except BufferError as error:  # full: the rest comes with the next call
                 log.warning("not produced", error=str(error))
+                break
+            except (KafkaException, ProduceError) as error:
+                log.warning("not produced", error=str(error))
+                if _is_too_large(error.args[0]):
+                    _tell(on_too_large, message_id)
+                    continue
+                broken = True
                 break
             count += 1
         left = self._flush(producer)
-        if left or len(delivered) < count:
+        if broken or left or len(delivered) + len(doubted) < count:
             self._drop(f"{count - len(delivered)} of {count} messages were not confirmed")
-        return delivered
+        return delivered | self._deliver_one_by_one(doubted, on_too_large)
+
+    def _deliver_one_by_one(self, doubted: list[Outgoing], on_too_large: TooLarge | None) -> set[Any]:
+        """A broker refuses a whole batch for its size: each alone shows which of them it does not take."""
+        if len(doubted) == 1:
+            _tell(on_too_large, doubted[0][0])
+            return set()
+        return set().union(*(self.deliver([each], on_too_large) for each in doubted))
 
     def _flush(self, producer: Producer) -> int:
         """Wait for the delivery reports, in slices, so that a producer gone fatal is noticed at once."""
@@ -175,12 +189,27 @@ class Deliveries:
         _log_error(error)
 
     @staticmethod
-    def _note(message_id: Any, delivered: set[Any]) -> Callable[[KafkaError | None, Any], None]:
+    def _note(
+        message: Outgoing, delivered: set[Any], doubted: list[Outgoing]
+    ) -> Callable[[KafkaError | None, Any], None]:
         def report(error: KafkaError | None, _message: Any) -> None:
             if error is None:
-                delivered.add(message_id)
+                delivered.add(message[0])
+            elif _is_too_large(error):
+                doubted.append(message)
 
         return report
+
+
+def _is_too_large(error: object) -> bool:
+    too_large = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+    return isinstance(error, KafkaError) and error.code() in too_large
+
+
+def _tell(on_too_large: TooLarge | None, message_id: Any) -> None:
+    log.error("a message is too large for Kafka", id=str(message_id))
+    if on_too_large:
+        on_too_large(message_id)
 
 
 def make_consumer(

@@ -100,7 +100,7 @@ def _make_room(sessions: Sessions, bar: Progress) -> None:
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a line, with the event's value")
 @with_settings("events parked", "DATABASE_URL")
 def parked(settings: Settings, limit: int, *, as_json: bool) -> None:
-    """List events that break their own schema, oldest first, and why; they hold nobody else up."""
+    """List events that break their own schema or are too large, oldest first; they hold nobody else up."""
     from payment_worker.parked import parked as found
 
     table = Table()

@@ -34,6 +34,7 @@ from tests.worker import Bench, make_bench
 SOON_S = 30.0
 FIRST_DELIVERY_S = 30.0  # PITFALL of idempotent producers: about 15 s are wanted after a broker's crash
 REQUESTED, SUCCEEDED, FAILED = "payment-requested", "payment-succeeded", "payment-failed"
+SMALL_BYTES = 2_000  # more than an ordinary event has
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -261,6 +262,20 @@ def test_an_event_that_breaks_its_schema_blocks_nobody(
     assert sent == {str(each) for each in good}
 
 
+def test_an_event_that_is_too_large_blocks_nobody(bench: Bench, new_relay: Callable[..., Relay]) -> None:
+    """It is parked with the reason; what stands before and behind it goes out, all by one producer."""
+    before = announce(bench, uuid.uuid4())
+    large = announce(bench, uuid.uuid4(), correlation_id="x" * SMALL_BYTES)
+    behind = announce(bench, uuid.uuid4())
+    few_bytes = {"message.max.bytes": str(SMALL_BYTES)}
+    relay = new_relay(Deliveries(kafka_of(bench.settings, **few_bytes), "test-relay"))
+    drain(relay)
+    assert {row.id: row.parked_reason for row in bench.outbox()} == {large: "too large for Kafka"}
+    sent = {each.named["ce_id"] for each in read_topics(bench.settings, REQUESTED, count=2)}
+    assert sent == {str(before), str(behind)}
+    assert relay._deliveries.rebuilds == 0
+
+
 def test_a_parked_event_is_seen_and_tried_again(bench: Bench, new_relay: Callable[..., Relay]) -> None:
     """Its reason is listed; let go, it goes out once it is mended, and is parked again until then."""
     mended = announce(bench, uuid.uuid4(), payload={"currency": "dollars"})
@@ -342,21 +357,31 @@ def test_events_flow_again_soon_after_the_broker_has_crashed(
     print(f"first delivery {first_delivery_s} s after the broker was back")
 
 
-class FatalProducer(Producer):
-    """A producer of the library's that says in `flush`, as the real one may, that it has gone fatal."""
-
-    def flush(self, *_: Any) -> int:
-        """Raise what librdkafka says after a broker has come back without its memory."""
-        raise KafkaException(KafkaError(KafkaError._FATAL, "unknown producer id", fatal=True))
+def say_fatal(*_: Any, **__: Any) -> Any:
+    """Raise what librdkafka says after a broker has come back without its memory."""
+    raise KafkaException(KafkaError(KafkaError._FATAL, "unknown producer id", fatal=True))
 
 
+class FatalWhenProducing(Producer):
+    """A producer of the library's that says at once, as the real one may, that it has gone fatal."""
+
+    produce = say_fatal
+
+
+class FatalWhenFlushing(Producer):
+    """The same, but only when it is asked what became of the messages."""
+
+    flush = say_fatal
+
+
+@pytest.mark.parametrize("fatal", [FatalWhenProducing, FatalWhenFlushing])
 def test_a_producer_that_goes_fatal_in_the_middle_is_replaced(
-    bench: Bench, new_relay: Callable[..., Relay]
+    bench: Bench, new_relay: Callable[..., Relay], fatal: type[Producer]
 ) -> None:
     """The relay lives on, and the event goes out by another producer under the same id."""
     event_id = announce(bench, uuid.uuid4())
     relay = new_relay()
-    relay._deliveries._producer = FatalProducer(kafka_of(bench.settings).with_properties())
+    relay._deliveries._producer = fatal(kafka_of(bench.settings).with_properties())
     assert relay.run_once() == 0
     assert relay.run_once() == 1
     assert relay._deliveries.rebuilds == 1

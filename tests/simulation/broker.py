@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from shared.events import PARTITIONS
+from shared.kafka import Outgoing, TooLarge
 from tests.simulation.schedule import Scheduler
 
 Headers = list[tuple[str, bytes]]
@@ -110,8 +111,8 @@ class SimulatedDeliveries:
         self._scheduler = scheduler
         self._troubles = troubles
 
-    def deliver(self, messages: Iterable[tuple[Any, str, bytes | None, bytes | None, Any]]) -> set[Any]:
-        """Produce and return the ids whose delivery was confirmed."""
+    def deliver(self, messages: Iterable[Outgoing], _on_too_large: TooLarge | None = None) -> set[Any]:
+        """Produce and return the ids whose delivery was confirmed; nothing is too large here."""
         delivered = set()
         for message_id, topic, key, value, headers in messages:
             self._scheduler.point(f"produce to {topic}")
