@@ -41,7 +41,7 @@ from shared.payments import (
 )
 from shared.settings import Settings
 from shared.telemetry import get_logger, log_context
-from shared.tracing import span, usable_correlation_id, usable_traceparent
+from shared.tracing import span
 
 log = get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Desk:
             message_id=asked.id,
             # For operators alone, who need no token that pays to see what was asked for.
             payload=redacted(asked.data),
-            correlation_id=usable_correlation_id(asked.correlation_id) or str(new_id()),
+            correlation_id=asked.correlation_id or str(new_id()),
         )
         try:
             self._do(asked, received)
@@ -105,7 +105,7 @@ class Desk:
         origin = Origin(
             actor=ACTOR,
             correlation_id=received.correlation_id,
-            traceparent=usable_traceparent(asked.traceparent),
+            traceparent=asked.traceparent,
         )
         if isinstance(asked.command, Notice):
             handling = Handling(

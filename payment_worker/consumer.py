@@ -16,7 +16,7 @@ from shared.events import Event
 from shared.kafka import Deliveries
 from shared.payments import REQUESTED_BY
 from shared.telemetry import get_logger
-from shared.tracing import span
+from shared.tracing import span, usable_correlation_id, usable_traceparent
 
 log = get_logger(__name__)
 
@@ -70,6 +70,13 @@ def _request(message: Message) -> Event:
     if event.type not in _QUEUES or not event.causation_id:
         raise events.InvalidEvent("not a request that names its operation")
     try:
-        return replace(event, causation_id=str(uuid.UUID(event.causation_id)))
+        operation_id = str(uuid.UUID(event.causation_id))
     except ValueError:
         raise events.UnreadableMessage("the operation's id is no uuid") from None
+    return replace(
+        event,
+        causation_id=operation_id,
+        # Whoever else may produce to the topic: logs and tasks repeat only what may stand there.
+        correlation_id=usable_correlation_id(event.correlation_id),
+        traceparent=usable_traceparent(event.traceparent),
+    )

@@ -28,6 +28,7 @@ from shared.events import (
 from shared.message_fields import ID_OR_NULL, PLAIN, TEXT_OR_NULL, UUID, UUID_OR_NULL, message
 from shared.payments import Command, Notice
 from shared.ticketing_messages import TICKETING_SCHEMAS
+from shared.tracing import usable_correlation_id, usable_traceparent
 
 REASON_LENGTH: Final = 500
 _REASON = {"type": ["string", "null"], "minLength": 1, "maxLength": REASON_LENGTH, "pattern": PLAIN}
@@ -129,8 +130,9 @@ def read_command(
         command=command,
         id=_id_of(named, given, place),
         data=_known(given, _SCHEMAS[command]),
-        correlation_id=named.get("ce_correlationid"),
-        traceparent=named.get("traceparent"),
+        # They go on into logs, events and answers: nothing that could be a card number, or without end.
+        correlation_id=usable_correlation_id(named.get("ce_correlationid")),
+        traceparent=usable_traceparent(named.get("traceparent")),
         card_data_in=card_data_in,
     )
 

@@ -45,6 +45,7 @@ LOOKING_FOR_COORDINATOR = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 }
 REQUESTED = str(Announcement.PAYMENT_REQUESTED)
+CARD = "4242424242424242"
 Dispatched = tuple[str, int, str | None]
 
 
@@ -141,7 +142,7 @@ def request(operation_id: str, **changes: Any) -> Event:
         "sequence": 1,
         "time": datetime.now(UTC),
         "data": value,
-        "correlation_id": "order 4711",
+        "correlation_id": "order-4711",
         "causation_id": operation_id,
     }
     return Event(**(facts | changes))
@@ -169,8 +170,22 @@ def test_each_request_is_queued(new_subject: NewSubject, settings: Settings) -> 
     write(settings, REQUESTED, [as_message(request(each)) for each in operations])
     subject = new_subject()
     subject.handle(len(operations))
-    assert sorted(queued(settings)) == sorted([each, 0, "order 4711"] for each in operations)
+    assert sorted(queued(settings)) == sorted([each, 0, "order-4711"] for each in operations)
     assert subject.committed() == len(operations)
+
+
+def test_a_strange_correlation_id_goes_no_further(
+    new_subject: NewSubject, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a card number nor a text without end is logged or queued; the request counts all the same."""
+    strange = [CARD, "x" * 200_000]
+    requests = [request(str(uuid.uuid4()), correlation_id=each, traceparent=each) for each in strange]
+    write(settings, REQUESTED, map(as_message, requests))
+    subject = new_subject()
+    with caplog.at_level(logging.DEBUG):
+        subject.handle(len(strange))
+    assert sorted(queued(settings)) == sorted([each.causation_id, 0, None] for each in requests)
+    assert not [each for each in strange if each in caplog.text]
 
 
 def test_a_later_release_may_say_more(new_subject: NewSubject, settings: Settings) -> None:
@@ -181,7 +196,7 @@ def test_a_later_release_may_say_more(new_subject: NewSubject, settings: Setting
     more = json.dumps({**json.loads(value), "addedLater": {"a": 1}}).encode()
     write(settings, REQUESTED, [(key, more, [*headers, ("ce_later", b"1")])])
     new_subject().handle(1)
-    assert queued(settings) == [[operation_id, 0, "order 4711"]]
+    assert queued(settings) == [[operation_id, 0, "order-4711"]]
 
 
 def without(headers: Headers, name: str) -> Headers:
