@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import celery.apps.worker
 import redis
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning
@@ -54,7 +55,7 @@ from shared.health import HealthServer, Pulse
 from shared.metrics import POOL_IN_USE
 from shared.sealing import Sealer
 from shared.settings import Settings
-from shared.telemetry import get_logger, log_context
+from shared.telemetry import get_logger, log_context, say_at_once
 from shared.wakeup import Announcer, connect_redis
 
 log = get_logger(__name__)
@@ -100,6 +101,8 @@ def run_worker(settings: Settings, queues: list[str]) -> int:
     _serve_health(settings, sessions)
     leases.start()
     spare_what_stays()
+    # Told to stop, Celery would print bare words.
+    celery.apps.worker.safe_say = lambda text, *_: say_at_once("celery.apps.worker", text)
     # What runs when the connection to Redis breaks goes on: cancelling a charge in flight would help nobody.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     # Threads: the work is waiting for the gateway. One process then holds one pool of connections.

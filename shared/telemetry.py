@@ -1,9 +1,12 @@
 """Structured logs: one JSON object a line, pretty on a terminal, never with a card number in it."""
 
 import logging
+import os
 import sys
+import threading
 from collections.abc import MutableMapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -15,9 +18,19 @@ Logger = structlog.stdlib.BoundLogger
 
 
 def configure_logging(process: str, level: str, log_format: str) -> None:
-    """Send every log line of this process, libraries' too, to standard output in one form."""
+    """Send every log line of this process, libraries' too, to standard output in one form.
+
+    What nobody catches is such a line as well; a person who has sent the output elsewhere sees it, too.
+    """
+
+    def name_process(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        # Not bound to the context, which is a thread's own.
+        line.setdefault("process", process)
+        return line
+
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        name_process,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -54,9 +67,12 @@ def configure_logging(process: str, level: str, log_format: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(process=process)
     logging.captureWarnings(capture=True)
+    # A test's runner has hooks of its own.
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _log_what_ended_us
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _log_what_ended_a_thread
     # Celery would add two lines to each task; the tasks say themselves what they did.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -73,6 +89,33 @@ def get_logger(name: str) -> Logger:
 def log_context(**values: object) -> AbstractContextManager[None]:
     """Put these values on every log line within the block; None is left out."""
     return bound_contextvars(**{name: str(value) for name, value in values.items() if value is not None})
+
+
+def say_at_once(logger_name: str, text: str) -> None:
+    """Log from a handler of a signal, which may have interrupted whoever holds a lock or writes a line."""
+    logger = logging.getLogger(logger_name)
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    record = logger.makeRecord(logger_name, logging.INFO, "", 0, text, (), None)
+    for handler in logging.getLogger().handlers:
+        with suppress(OSError, ValueError):  # nobody reads any more
+            os.write(sys.stdout.fileno(), f"{handler.format(record)}\n".encode())
+
+
+def _log_what_ended_us(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return  # somebody wanted it
+    logging.getLogger(__name__).critical("ended by an error", exc_info=(kind, error, trace))
+    if sys.stderr.isatty() and not sys.stdout.isatty():
+        sys.__excepthook__(kind, error, trace)
+
+
+def _log_what_ended_a_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is None or issubclass(ended.exc_type, SystemExit):
+        return
+    what = (ended.exc_type, ended.exc_value, ended.exc_traceback)
+    name = ended.thread.name if ended.thread else None
+    logging.getLogger(__name__).critical("a thread was ended by an error: %s", name, exc_info=what)
 
 
 def _redact(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
