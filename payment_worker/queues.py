@@ -6,9 +6,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery, signals
-from celery.beat import Scheduler
 from kombu import Queue
 
+from payment_worker.beat import PatientScheduler
 from shared.health import Pulse
 from shared.payments import OperationKind
 from shared.settings import Settings
@@ -138,8 +138,8 @@ def dispatch(app: Celery, errands: Sequence[Errand], queue: str = PAYMENTS_QUEUE
 def run_scheduler(app: Celery, settings: Settings, pulse: Pulse) -> None:
     """Send the periodic tasks until SIGTERM. A second scheduler does no harm: the tasks take locks."""
 
-    class PulsingScheduler(Scheduler):
-        """Keeps its schedule in memory: what has to be done next is in PostgreSQL, not in a file."""
+    class PulsingScheduler(PatientScheduler):
+        """Shows that it lives."""
 
         def tick(self, *args: Any, **kwargs: Any) -> float:
             """Send what is due; the loop has turned."""

@@ -147,9 +147,9 @@ def scheduler(settings: Settings) -> None:
     client = connect_redis(settings.redis_url)
     REGISTRY.register(Figures(make_sessions(engine), client))
     pulse = Pulse()
-    HealthServer("scheduler", pulse, lambda: _redis_answers(client)).start(
-        settings.host, settings.health_port
-    )
+    HealthServer(
+        "scheduler", pulse, lambda: _redis_answers(client), waits=lambda: not _redis_answers(client)[0]
+    ).start(settings.host, settings.health_port)
     run_scheduler(make_celery(settings), settings, pulse)
 
 
