@@ -32,6 +32,7 @@ from payment_api.metrics import REQUEST_SECONDS, REQUESTS
 from payment_api.openapi import complete
 from payment_api.protection import protect
 from payment_api.services import Services
+from shared.database import reason_of
 from shared.telemetry import get_logger, log_context
 from shared.tracing import span
 
@@ -146,7 +147,7 @@ def _refuse(error: Exception) -> tuple[dict[str, Any], int, dict[str, str]]:
     if code is ErrorCode.INTERNAL_ERROR:
         log.error("request failed", exc_info=error)
     elif code is ErrorCode.SERVICE_UNAVAILABLE:
-        log.warning("the database is away or busy", error=type(error).__name__)
+        log.warning("the database is away or busy", reason=reason_of(error))
     elif code is ErrorCode.GATEWAY_UNAVAILABLE:
         log.warning("the gateway did not answer clearly", reason=str(error))
     elif code is ErrorCode.ORDER_SERVICE_UNAVAILABLE:

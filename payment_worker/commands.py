@@ -23,7 +23,7 @@ from shared.commands.limits import AmountLimits
 from shared.commands.operations import Origin
 from shared.commands.received import AlreadyReceived, ReceivedMessage, refusal_of, refuse
 from shared.commands.refund import RefundPayment, refund_payment
-from shared.database import Sessions, is_database_down, new_id, reading
+from shared.database import Sessions, is_database_down, new_id, reading, reason_of
 from shared.events import InvalidEvent
 from shared.gateways.exchanges import redacted
 from shared.kafka import Deliveries
@@ -228,7 +228,7 @@ class CommandConsumer(TopicConsumer):
         except Exception as error:
             if not is_database_down(error):
                 raise
-            log.warning("the database is away; the command waits", error=type(error).__name__)
+            log.warning("the database is away; the command waits", reason=reason_of(error))
             return False
         COMMANDS.labels(asked.command, "refused" if refusal else "taken").inc()
         if refusal is None:

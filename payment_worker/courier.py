@@ -12,7 +12,7 @@ from payment_worker import deliveries
 from payment_worker.deliveries import Result
 from payment_worker.metrics import NOTIFICATION_SECONDS, NOTIFICATIONS
 from payment_worker.notices import Notice, Writer, forget_tokens
-from shared.database import Sessions, is_database_down
+from shared.database import Sessions, is_database_down, reason_of
 from shared.notifications import ORDER_SERVICE
 from shared.outbound import Caller, CallFailed, Forbidden
 from shared.sealing import CannotOpen, Sealer
@@ -107,7 +107,7 @@ class Courier:
                     return
         except Exception as error:
             if is_database_down(error):
-                log.warning("the database is away; deliveries wait", error=type(error).__name__)
+                log.warning("the database is away; deliveries wait", reason=reason_of(error))
             else:
                 log.exception("a delivery failed; it is tried again")
         finally:

@@ -13,7 +13,7 @@ from payment_worker.auditing import ALL
 from payment_worker.invariants import INVARIANTS
 from payment_worker.queues import QUEUES
 from payment_worker.reconciling.breaks import IS_ACCEPTED, IS_OPEN
-from shared.database import Sessions
+from shared.database import Sessions, reason_of
 from shared.models import InboxMessage, InboxState, Operation, Outbox, Pause
 from shared.models_invariants import InvariantPass, InvariantViolation
 from shared.models_notifications import (
@@ -46,7 +46,7 @@ class Figures(Collector):
             try:
                 yield from source()
             except (SQLAlchemyError, redis.RedisError) as error:
-                log.warning("figures are missing", error=type(error).__name__)
+                log.warning("figures are missing", reason=reason_of(error))
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing before the first scrape: registering must not need a database."""

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, tuple_, update
 
-from shared.database import Sessions, is_database_down
+from shared.database import Sessions, is_database_down, reason_of
 from shared.models import Operation
 from shared.telemetry import get_logger
 
@@ -72,4 +72,4 @@ class Leases:
                 if not is_database_down(error):
                     raise
                 # The gateway's idempotency key still protects what runs; another worker may take over.
-                log.warning("leases not renewed: the database is away")
+                log.warning("leases not renewed: the database is away", reason=reason_of(error))

@@ -26,7 +26,7 @@ from payment_worker.metrics import (
 )
 from payment_worker.requests import request_of
 from shared import lifecycle
-from shared.database import Sessions, alone, is_database_down
+from shared.database import Sessions, alone, is_database_down, reason_of
 from shared.events import rfc3339
 from shared.evidence import reference_of
 from shared.gateways import TERMINAL, Failed, Gateway, Outcome, Transient
@@ -139,7 +139,8 @@ class Worker:
             except Exception as error:
                 if not is_database_down(error) or time.monotonic() > until:
                     raise
-                log.warning("the database is away; the outcome is recorded when it is back")
+                reason = reason_of(error)
+                log.warning("the database is away; the outcome is recorded when it is back", reason=reason)
                 time.sleep(RECORD_AGAIN_S)
                 # The first try has left its marks on the claimed rows, and may even have been committed.
                 anew = True

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
 
 from payment_worker.metrics import DELIVERED, LEADS, PARKED
-from shared.database import is_database_down
+from shared.database import is_database_down, reason_of
 from shared.events import Event, InvalidEvent, Message, encode
 from shared.health import Pulse
 from shared.kafka import Deliveries
@@ -60,7 +60,7 @@ class Relay:
             except Exception as error:
                 if not is_database_down(error):
                     raise
-                log.warning("the database is away", retry_s=retry_s)
+                log.warning("the database is away", reason=reason_of(error), retry_s=retry_s)
                 self.close()
                 stop.wait(retry_s)
                 retry_s = min(RETRY_LAST_S, retry_s * 2)

@@ -45,7 +45,7 @@ from payment_worker.reconciling import scheduled
 from payment_worker.reconciling.desk import Desk
 from shared.commands.pause import halted
 from shared.commands.removal import finish_removals
-from shared.database import Sessions, connect, connections_in_use, is_database_down, make_sessions
+from shared.database import Sessions, connect, connections_in_use, is_database_down, make_sessions, reason_of
 from shared.garbage import spare_what_stays
 from shared.gateways import GatewayUnavailable
 from shared.gateways.stripe import StripeGateway
@@ -244,6 +244,6 @@ def _survive(work: Callable[[], object]) -> None:
         log.warning("the gateway could not be asked; trying again later", reason=str(error))
     except Exception as error:
         if is_database_down(error):
-            log.warning("the database is away; recovery will try again", error=type(error).__name__)
+            log.warning("the database is away; recovery will try again", reason=reason_of(error))
         else:
             log.exception("a task failed; recovery will try again")

@@ -148,6 +148,16 @@ def is_database_down(error: BaseException) -> bool:
     return isinstance(error, DATABASE_DOWN)
 
 
+def reason_of(error: BaseException) -> str:
+    """Why the database cannot be used, in a line for the logs.
+
+    That is the first line of what the driver says, which names server and user and no password. Of an error
+    that is no outage it is the class alone: its text may quote values.
+    """
+    said = str(getattr(error, "orig", None) or error) if is_database_down(error) else ""
+    return said.strip().partition("\n")[0] or type(error).__name__
+
+
 def new_id() -> uuid.UUID:
     """A UUIDv7: unique, and in order of time."""
     return uuid.UUID(bytes=uuid_utils.uuid7().bytes)

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.database import Sessions, alone, new_id, reading
+from shared.database import Sessions, alone, new_id, reading, reason_of
 from shared.models import plain
 from shared.models_access import AuditEntry
 from shared.telemetry import get_logger
@@ -74,9 +74,8 @@ def complete(
         with alone(sessions) as connection:
             connection.execute(update(_TABLE).where(_TABLE.c.id == entry_id).values(changes))
     except SQLAlchemyError as error:
-        log.warning(
-            "an operator's act is noted without its outcome", entry=str(entry_id), error=type(error).__name__
-        )
+        reason = reason_of(error)
+        log.warning("an operator's act is noted without its outcome", entry=str(entry_id), reason=reason)
 
 
 def entries(
