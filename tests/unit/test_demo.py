@@ -21,7 +21,7 @@ from deploy.local.demo.report import Evidence, show
 from deploy.local.demo.screen import WIDTH, Screen
 from deploy.local.demo.stage import NotInTime, Stage
 from deploy.local.demo.stripe_control import StripeControl
-from deploy.local.ordering.payments import Answer, Order, Payments
+from deploy.local.ordering import Answer, Order, Payments
 from deploy.local.state import StateFolder
 from tests.audit_rows import DECLINED, FAILED_EVENT, FAILED_PAYMENT, Rows, charge, event, payment
 
