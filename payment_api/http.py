@@ -17,7 +17,7 @@ from shared.commands.idempotency import IdempotentRequest, hash_request
 from shared.commands.operations import Origin
 from shared.database import new_id
 from shared.documents import parse_json, render_json
-from shared.tracing import usable_correlation_id, usable_traceparent
+from shared.trace_ids import usable_correlation_id, usable_traceparent
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_S = 30

@@ -16,7 +16,8 @@ from shared.events import Event
 from shared.kafka import Deliveries
 from shared.payments import REQUESTED_BY
 from shared.telemetry import get_logger
-from shared.tracing import span, usable_correlation_id, usable_traceparent
+from shared.trace_ids import usable_correlation_id, usable_traceparent
+from shared.tracing import span
 
 log = get_logger(__name__)
 

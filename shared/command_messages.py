@@ -28,7 +28,7 @@ from shared.events import (
 from shared.message_fields import ID_OR_NULL, PLAIN, TEXT_OR_NULL, UUID, UUID_OR_NULL, message
 from shared.payments import Command, Notice
 from shared.ticketing_messages import TICKETING_SCHEMAS
-from shared.tracing import usable_correlation_id, usable_traceparent
+from shared.trace_ids import usable_correlation_id, usable_traceparent
 
 REASON_LENGTH: Final = 500
 _REASON = {"type": ["string", "null"], "minLength": 1, "maxLength": REASON_LENGTH, "pattern": PLAIN}

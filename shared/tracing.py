@@ -1,12 +1,10 @@
 """Traces with OpenTelemetry, from the HTTP request to the outcome event; off unless an endpoint is set."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from shared.card_numbers import find_card_data
 from shared.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -16,10 +14,6 @@ log = get_logger(__name__)
 
 # OpenTelemetry's own names for its settings; the exporter reads the rest of them itself.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
-_CORRELATION_ID = re.compile(r"[\x21-\x7e]{1,128}")
-# W3C Trace Context, version 00; ids of zeros alone are invalid.
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 _tracers: list["Tracer"] = []
 
@@ -59,14 +53,3 @@ def span(name: str, traceparent: str | None, **attributes: object) -> Iterator[s
         carrier: dict[str, str] = {}
         propagator.inject(carrier)
         yield carrier.get("traceparent", traceparent)
-
-
-def usable_correlation_id(given: str | None) -> str | None:
-    """The correlation id that somebody gave, if it may go into logs and events."""
-    usable = given and _CORRELATION_ID.fullmatch(given) and not find_card_data({"id": given})
-    return given if usable else None
-
-
-def usable_traceparent(given: str | None) -> str | None:
-    """The trace that somebody gave, if it is one."""
-    return given if given and _TRACEPARENT.fullmatch(given) else None
