@@ -68,8 +68,10 @@ class Leases:
         while not self._stop.wait(self._lease_s / RENEWALS_PER_LEASE):
             try:
                 self.renew()
+            # Whatever it is: a heart that stops once would leave this process without leases for good. The
+            # gateway's idempotency key still protects what runs; another worker may take over.
             except Exception as error:
-                if not is_database_down(error):
-                    raise
-                # The gateway's idempotency key still protects what runs; another worker may take over.
-                log.warning("leases not renewed: the database is away", reason=reason_of(error))
+                if is_database_down(error):
+                    log.warning("leases not renewed: the database is away", reason=reason_of(error))
+                else:
+                    log.exception("leases not renewed")

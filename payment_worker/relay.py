@@ -29,6 +29,8 @@ LEADER = "outbox relay"
 TOO_LARGE = "too large for Kafka"
 
 _pick = select(Outbox).where(Outbox.parked_reason.is_(None)).order_by(Outbox.position).limit(BATCH)
+# Refused by a database that only reads, as a failover may leave one behind.
+_may_write = select(Outbox.id).limit(0).with_for_update()
 _remove = delete(Outbox).where(Outbox.id.in_(bindparam("ids", expanding=True)))
 
 
@@ -113,6 +115,8 @@ class Relay:
             number = func.hashtextextended(LEADER, 0)
             self.leads = bool(self._connection.scalar(select(func.pg_try_advisory_lock(number))))
             if self.leads:
+                # Before anything is sent: what cannot be deleted afterwards would be sent again and again.
+                self._connection.execute(_may_write)
                 log.info("relay leads")
                 LEADS.set(1)
         return self._connection if self.leads else None

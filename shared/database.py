@@ -9,7 +9,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Select, create_engine, event, func, select
+from psycopg.errors import ReadOnlySqlTransaction
+from sqlalchemy import Connection, Engine, ExceptionContext, Select, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -57,11 +58,15 @@ def connect(database_url: str, *, pool_size: int, application: str, sealer: Seal
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
+            # Keepalives say nothing while what was sent is not acknowledged: the kernel would go on sending
+            # for a quarter of an hour. (ms; of no effect on Unix sockets and where the system has none.)
+            "tcp_user_timeout": 25_000,
             "application_name": application,
             "options": options,
         },
     )
     _ping_when_idle(engine)
+    _leave_when_read_only(engine)
     if sealer:
         use_sealer(engine, sealer)
     return engine
@@ -92,6 +97,18 @@ def _ping_when_idle(engine: Engine) -> None:
             engine.dialect.do_ping(connection)
         except engine.dialect.dbapi.Error as error:  # type: ignore[union-attr]
             raise DisconnectionError from error
+
+
+def _leave_when_read_only(engine: Engine) -> None:
+    """Take a server that only reads for one that is away: it has failed over, or stands by for another.
+
+    Its connections are given up, all of the pool's, for a new one may lead to the server that writes.
+    """
+
+    @event.listens_for(engine, "handle_error")
+    def _leave(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, ReadOnlySqlTransaction):
+            context.is_disconnect = True
 
 
 def driver_url(database_url: str) -> str:
@@ -142,7 +159,10 @@ _times: WeakKeyDictionary[Engine, tuple[Any, float]] = WeakKeyDictionary()
 
 
 def is_database_down(error: BaseException) -> bool:
-    """Whether an error means that the database cannot be reached now, so that trying again may help."""
+    """Whether an error means that the database cannot be reached now, so that trying again may help.
+
+    One that only reads is told from the others when its connection is given up.
+    """
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, DATABASE_DOWN)

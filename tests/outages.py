@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
+from psycopg import sql
 
 from deploy.local.client import RunningStack
+from tests.conftest import Servers
 from tests.waiting import wait_until
 
 DOWN_S = 30.0
@@ -30,6 +32,23 @@ def held_down(stack: RunningStack, name: str) -> Iterator[None]:
     finally:
         supervisor.resume()
     stack.wait_restarted(name, part.pid)
+
+
+@contextmanager
+def only_reading(servers: Servers, database_url: str) -> Iterator[None]:
+    """Within the block a database takes no writes, as a server that another has taken over from.
+
+    Sessions from before the block are ended; those from within it stay as they are after it.
+    """
+    name = database_url.rpartition("/")[2]
+    change = sql.SQL("ALTER DATABASE {} {} default_transaction_read_only {}")
+    end = sql.SQL("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = {}")
+    servers.execute(change.format(sql.Identifier(name), sql.SQL("SET"), sql.SQL("= on")))
+    servers.execute(end.format(sql.Literal(name)))
+    try:
+        yield
+    finally:
+        servers.execute(change.format(sql.Identifier(name), sql.SQL("RESET"), sql.SQL("")))
 
 
 def _lives(process: psutil.Process) -> bool:
