@@ -28,13 +28,14 @@ class Settings:
         secret=True,
     )
     redis_url: str = setting(
-        "Valkey or Redis: redis://host:port/0, or rediss:// for TLS",
+        "Valkey or Redis: redis://host:port/0, or rediss:// for TLS with ssl_... parameters",
         check=checks.redis_url,
         secret=True,
     )
     kafka_bootstrap_servers: str = setting("Kafka brokers: host:port,host:port", check=checks.brokers)
     kafka_config: dict[str, str] = setting(
-        "more librdkafka properties as a JSON object of strings, for TLS and SASL",
+        "more librdkafka properties as a JSON object of strings, for TLS and SASL; none that we set"
+        " ourselves",
         "{}",
         "json",
         checks.properties,
@@ -140,7 +141,11 @@ class Settings:
         "int",
         Range(1, 1_000_000),
     )
-    host: str = setting("the address that the API listens on", "127.0.0.1", check=checks.host)
+    host: str = setting(
+        "the address that the API listens on, and a worker process with HEALTH_PORT",
+        "127.0.0.1",
+        check=checks.host,
+    )
     port: int = setting("the API's port", 5004, "int", Range(0, 65535))
     health_port: int = setting(
         "where a worker process serves /healthz, /readyz and /metrics; 0: a free port, named in its log",
