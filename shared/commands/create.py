@@ -256,6 +256,7 @@ def _check_same_facts(live: Payment, command: CreatePayment) -> None:
         if command.subscription_id:
             whose = "subscription"
         raise PaymentConflict(f"The {whose} already has a payment with another amount, currency or customer")
+    # A shop that is told of a hold where it asked for a charge would ship what nobody has paid.
     if live.capture_method is not command.capture_method:
         how = "a hold" if live.capture_method is CaptureMethod.MANUAL else "a charge"
         raise PaymentConflict(f"The order already has a payment, which is {how}")

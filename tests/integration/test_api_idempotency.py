@@ -45,8 +45,8 @@ def test_a_repeat_while_open_returns_the_payment(api: Api) -> None:
     assert api.stored.counts() == ONE_PAYMENT
 
 
-def test_only_amount_currency_and_customer_must_be_the_same(api: Api) -> None:
-    """Circumstances do not make another payment of it: the first request's stand."""
+def test_circumstances_make_no_other_payment_of_it(api: Api) -> None:
+    """With the same amount, currency and customer it is the same payment, as first asked for."""
     body = payment_body()
     first = api.post_async(body)
     for circumstances in OTHER_CIRCUMSTANCES:
@@ -65,6 +65,23 @@ def test_other_facts_for_a_live_order_are_refused(api: Api, status: str) -> None
     for facts in OTHER_FACTS:
         answer = api.post_async(body | facts)
         assert_refused(answer, 409, "PAYMENT_CONFLICT", "another amount, currency or customer")
+    assert (api.stored.counts(), api.stored.rows("payment")) == (ONE_PAYMENT, before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "again", "is_now"),
+    [("automatic", "manual", "a charge"), ("manual", "automatic", "a hold"), ("manual", None, "a hold")],
+)
+@pytest.mark.parametrize("status", ["pending", "succeeded"])
+def test_a_hold_is_no_charge(api: Api, asked: str, again: str | None, is_now: str, status: str) -> None:
+    """Whoever asks for the one is not answered with the other, or would take money for taken that is not."""
+    body = payment_body(captureMethod=asked)
+    api.post_async(body)
+    if status != "pending":
+        put(api, body["orderId"], status, captured=15000)
+    before = api.stored.rows("payment")
+    answer = api.post_async(payment_body(**body | {"captureMethod": again}))
+    assert_refused(answer, 409, "PAYMENT_CONFLICT", f"The order already has a payment, which is {is_now}")
     assert (api.stored.counts(), api.stored.rows("payment")) == (ONE_PAYMENT, before)
 
 
