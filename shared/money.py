@@ -10,11 +10,12 @@ _ZERO_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XP
 # MGA stands here because ISO 4217 gives the ariary two decimals, although its real subunit is a fifth and
 # the gateway knows whole ariary only; the gateway's adapter refuses what is not whole.
 # STD is the code that Stripe still uses for the dobra, which ISO 4217 has called STN since 2018.
-# Codes that have gone over into the euro (HRK, BGN) or XCG (ANG) are left out.
+# Codes that have gone over into the euro (HRK, BGN) or XCG (ANG) are left out, as is MRU, which Stripe does
+# not charge in.
 _TWO_DECIMALS = """
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CNY COP CRC
     CVE CZK DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR JMD KES KGS
-    KHR KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK
+    KHR KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK
     NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SEK SGD SHP SLE SOS SRD STD SZL THB TJS TOP
     TRY TTD TWD TZS UAH USD UYU UZS WST XCD XCG YER ZAR ZMW
 """

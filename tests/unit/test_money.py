@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.stripe_simulator import currencies as simulated
 from shared.gateways.stripe_amounts import (
     LAST_DIGIT_ZERO,
     SENT_IN_HUNDREDTHS,
@@ -134,8 +135,22 @@ def test_examples_read_as_people_write_them() -> None:
 
 def test_exponents_follow_iso_4217() -> None:
     """The exponents that other tables get wrong are those of ISO 4217."""
-    expected = {"MGA": 2, "MRU": 2, "ISK": 0, "UGX": 0, "KRW": 0, "JPY": 0, "HUF": 2, "TND": 3, "CLP": 0}
+    expected = {"MGA": 2, "XCG": 2, "ISK": 0, "UGX": 0, "KRW": 0, "JPY": 0, "HUF": 2, "TND": 3, "CLP": 0}
     assert {code: exponent(code) for code in expected} == expected
+
+
+def test_the_simulator_charges_in_every_currency() -> None:
+    """What is taken in here can be charged there, down to the smallest amount, and by the same exceptions."""
+    for currency in CURRENCIES:
+        minimum_minor = max(DEFAULT_MINIMUMS_MINOR.get(currency, 1), smallest_step_minor(currency))
+        sent = to_gateway_minor(Money(minimum_minor, currency))
+        simulated.check_amount(sent, simulated.check_currency(currency))
+    kinds = {
+        simulated.ZERO_DECIMAL: ZERO_DECIMAL,
+        simulated.WHOLE_UNITS: SENT_IN_HUNDREDTHS,
+        simulated.THREE_DECIMAL: LAST_DIGIT_ZERO,
+    }
+    assert all(theirs == {currency.lower() for currency in ours} for theirs, ours in kinds.items())
 
 
 def test_default_limits_are_of_known_currencies_and_in_order() -> None:
