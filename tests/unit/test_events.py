@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import events
@@ -147,14 +147,16 @@ def test_an_event_survives_the_way_out_and_back(kind: Announcement) -> None:
     assert decode(message.headers, message.value) == event(kind)
 
 
-@given(st.sampled_from(sorted(CURRENCIES)), st.integers(1, 10**15))
-def test_amounts_are_exact_on_the_wire(currency: str, amount_minor: int) -> None:
+@settings(max_examples=20)  # in every currency
+@given(st.integers(1, 10**15))
+def test_amounts_are_exact_on_the_wire(amount_minor: int) -> None:
     """The value shows the currency's decimals, and every amount comes back as it was."""
-    amount = Money(amount_minor, currency).to_decimal()
-    sent = event(amount=amount, amountMinor=amount_minor, currency=currency)
-    message = encode(sent)
-    assert f'"amount":{amount:f},"amountMinor":{amount_minor},'.encode() in message.value
-    assert decode(message.headers, message.value).data == sent.data
+    for currency in CURRENCIES:
+        amount = Money(amount_minor, currency).to_decimal()
+        sent = event(amount=amount, amountMinor=amount_minor, currency=currency)
+        message = encode(sent)
+        assert f'"amount":{amount:f},"amountMinor":{amount_minor},'.encode() in message.value
+        assert decode(message.headers, message.value).data == sent.data
 
 
 def test_the_headers_are_cloudevents_in_binary_mode() -> None:
