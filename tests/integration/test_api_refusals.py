@@ -25,7 +25,7 @@ NO_UUID = [
 ]  # fmt: skip
 CONTROLS = ["\x00", "\x01", "\n", "\r\n", "\x1b[2J", "\x7f", "\x85", "\u2028", "\ud800", "\udfff"]
 TOO_PRECISE = [
-    ("USD", "1.001"), ("USD", "150.0000001"), ("EUR", "0.999"), ("JPY", "150.5"), ("JPY", "1000.01"),
+    ("USD", "1.001"), ("USD", "150.0000001"), ("EUR", "0.999"), ("JPY", "1.5"), ("JPY", "1000.01"),
     ("KRW", "1000.1"), ("KWD", "1.0001"), ("ISK", "500.5"), ("USD", "1e-400"), ("USD", "1e-999999999999"),
 ]  # fmt: skip
 # Stripe cannot charge these exactly: thousandths of a dinar, and fractions of what has none in practice.

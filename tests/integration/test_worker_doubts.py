@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from payment_worker.processing import KEY_LIFETIME
-from shared.gateways import Failed, GatewayUnavailable, Succeeded, Unknown
+from shared.gateways import Failed, GatewayUnavailable, Refunded, Succeeded, Unknown
+from shared.models import Operation
 from shared.payments import OperationKind, Status
 from shared.settings import Settings
 from tests.integration.test_worker_outcomes import assert_paid_once
@@ -145,8 +147,8 @@ def test_many_doubtful_charges_are_looked_for_in_one_pass(bench: Bench) -> None:
     assert_paid_once(bench, charged)
 
 
-def test_two_charges_found_are_flagged(bench: Bench) -> None:
-    """If two attempts have charged after all, the first is the payment's and an operator gets the second."""
+def test_of_two_charges_found_one_is_refunded_and_flagged(bench: Bench) -> None:
+    """If two attempts have charged after all, one is the payment's; the other goes back, for all to see."""
     operation_id = bench.order()
     poison(bench, operation_id, "error_after")
     second = bench.gateway.inner.send(
@@ -157,7 +159,25 @@ def test_two_charges_found_are_flagged(bench: Bench) -> None:
     assert bench.payment(operation_id).status is Status.SUCCEEDED
     assert bench.operation(operation_id).needs_review
     assert bench.events(operation_id).count("charge succeeded") == 1
+    kept, refund = bench.payment(operation_id), refund_of(bench, operation_id)
+    assert (refund.amount_minor, refund.reason) == (kept.amount_minor, "a second success")
+    assert isinstance(bench.attempt(refund.id), Refunded)
+    charges = bench.simulator.charges(operation_id=str(operation_id))
+    back = {each["payment_intent"]: each["amount_refunded"] for each in charges}
+    assert back == {kept.gateway_ref: 0, refund.target_ref: kept.amount_minor}
+    assert second.gateway_ref in back
+    after = bench.payment(operation_id)
+    assert (after.status, after.refunded_minor) == (Status.SUCCEEDED, 0), "the payment stays paid"
     bench.assert_history_is_whole(operation_id)
+
+
+def refund_of(bench: Bench, operation_id: uuid.UUID) -> Operation:
+    """The one refund of the operation's payment."""
+    query = select(Operation).where(
+        Operation.payment_id == bench.payment(operation_id).id, Operation.kind == OperationKind.REFUND
+    )
+    with bench.sessions() as session:
+        return session.scalars(query).one()
 
 
 @pytest.mark.parametrize("fault", ["lost_response", "connection_reset"])
