@@ -1,9 +1,11 @@
-"""Send the periodic tasks; while Redis is away, say so and try ever more seldom."""
+"""Send the periodic tasks; while Redis is away, say so and try ever more seldom; stop between two turns."""
 
+import signal
 import time
 from typing import Any
 
-from celery.beat import ScheduleEntry, Scheduler, SchedulingError
+from celery.apps.beat import Beat
+from celery.beat import ScheduleEntry, Scheduler, SchedulingError, Service
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
@@ -13,6 +15,7 @@ log = get_logger(__name__)
 
 RETRY_FIRST_S = 0.5
 RETRY_LAST_S = 5.0  # the longest that recovery waits for its turn when Redis is back
+LONGEST_SLEEP_S = 0.5  # a stop is noticed after it
 
 
 class PatientScheduler(Scheduler):
@@ -55,3 +58,33 @@ class PatientScheduler(Scheduler):
         """The connection as it is: the original would wait here, within a turn, for as long as it takes."""
         connection: Connection = self.connection
         return connection
+
+
+class StoppableScheduler(PatientScheduler):
+    """Ends the loop when its turn comes and it was told to."""
+
+    is_stopping = False
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due. Raises SystemExit, upon which the service closes everything and returns."""
+        if self.is_stopping:
+            raise SystemExit
+        return min(super().tick(*args, **kwargs), LONGEST_SLEEP_S)
+
+
+class OrderlyBeat(Beat):
+    """Leaves the turn that goes on alone when a signal comes.
+
+    Celery's own handler closes the connection and raises SystemExit wherever the process just is. While an
+    answer of Redis is read the client turns that into an error like any other, which ends nothing.
+    """
+
+    def install_sync_handler(self, service: Service) -> None:
+        """Have SIGTERM and SIGINT noted, for the next turn."""
+        scheduler: StoppableScheduler = service.scheduler
+
+        def stop(_number: int, _frame: object) -> None:
+            scheduler.is_stopping = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)

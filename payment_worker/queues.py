@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from celery import Celery, signals
 from kombu import Queue
 
-from payment_worker.beat import PatientScheduler
+from payment_worker.beat import OrderlyBeat, StoppableScheduler
 from shared.health import Pulse
 from shared.payments import OperationKind
 from shared.settings import Settings
@@ -138,7 +138,7 @@ def dispatch(app: Celery, errands: Sequence[Errand], queue: str = PAYMENTS_QUEUE
 def run_scheduler(app: Celery, settings: Settings, pulse: Pulse) -> None:
     """Send the periodic tasks until SIGTERM. A second scheduler does no harm: the tasks take locks."""
 
-    class PulsingScheduler(PatientScheduler):
+    class PulsingScheduler(StoppableScheduler):
         """Shows that it lives."""
 
         def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -146,7 +146,8 @@ def run_scheduler(app: Celery, settings: Settings, pulse: Pulse) -> None:
             pulse.beat()
             return float(super().tick(*args, **kwargs))
 
-    app.Beat(
+    OrderlyBeat(
+        app=app,
         scheduler_cls=PulsingScheduler,
         quiet=True,
         remote_control=False,

@@ -1,18 +1,25 @@
-"""The scheduler while Redis is away: it says so, tries ever more seldom, and leaves out no turn."""
+"""The scheduler while Redis is away, and told to stop: it leaves out no turn, and ends in an orderly way."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from structlog.testing import capture_logs
 
+from deploy.local.parts import program
 from payment_worker.beat import RETRY_LAST_S, PatientScheduler
-from payment_worker.queues import RECOVERY_QUEUE, make_celery
+from payment_worker.queues import NOTIFICATIONS_QUEUE, RECOVERY_QUEUE, make_celery
 from shared.settings import Settings
-from tests.waiting import wait_until
+from tests.waiting import LONGEST_S, wait_until
 
 NO_REDIS = "redis://127.0.0.1:9/0"
 SOON_S = 30.0
@@ -79,3 +86,38 @@ def test_a_fault_of_ours_is_no_outage(settings: Settings) -> None:
         ("a periodic task was not sent", "error")
     ]
     assert lines[0]["exc_info"] is True
+
+
+def test_a_stop_in_the_middle_of_a_send_is_heard(environment: dict[str, str], repository: Path) -> None:
+    """The send is brought to its end, and so is the process; nothing is told as an error."""
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.scheduler_process"],
+        env={**os.environ, **environment},
+        cwd=repository,
+        stdout=subprocess.PIPE,
+        timeout=LONGEST_S,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0
+    assert "error" not in told.stdout
+    with redis.Redis.from_url(environment["REDIS_URL"]) as client:
+        assert client.llen(RECOVERY_QUEUE) + client.llen(NOTIFICATIONS_QUEUE) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_redis_is_away_is_heard(
+    environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    """Away since the start: the process ends when it is told to, without an error."""
+    said = tmp_path / "said"
+    variables = {**os.environ, **environment, "REDIS_URL": NO_REDIS}
+    command = [program("payment-worker"), "scheduler"]
+    with said.open("w") as file, subprocess.Popen(command, env=variables, stdout=file) as process:
+        try:
+            wait_until(lambda: said.read_text().count("Redis is away") > 1, SOON_S, "some tries")
+            process.send_signal(number)
+            assert process.wait(LONGEST_S) == 0
+        finally:
+            process.kill()
+    assert '"level": "error"' not in said.read_text()
