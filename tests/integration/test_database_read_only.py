@@ -146,8 +146,7 @@ def test_the_heartbeat_outlives_every_error(bench: Bench, monkeypatch: pytest.Mo
         with psycopg.connect(bench.settings.database_url) as connection:
             connection.execute(rename.format("hidden", "operation"))
         until = bench.operation(operation_id).lease_until
-        renewed = lambda: bench.operation(operation_id).lease_until != until  # noqa: E731
-        wait_until(renewed, SOON_S, "the next renewal")
+        wait_until(lambda: bench.operation(operation_id).lease_until != until, SOON_S, "the next renewal")
 
     bench.gateway.after.append(stay_for_a_renewal)
     assert isinstance(bench.worker.process(operation_id, 0), Succeeded)
