@@ -3,6 +3,8 @@
 import os
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from typing import NoReturn
 
 import click
@@ -17,6 +19,9 @@ from shared.telemetry import configure_logging, get_logger
 log = get_logger(__name__)
 
 LONGEST_TTL_S = 30 * 86_400
+MIGRATE_WAIT_S = 60  # a database that starts beside us, or a table that somebody holds for long
+MIGRATE_RETRY_FIRST_S = 0.2
+MIGRATE_RETRY_LAST_S = 5.0
 
 
 @click.group()
@@ -33,14 +38,48 @@ def _settings(command: str, *needs: str) -> Settings:
 
 
 @main.command()
-def migrate() -> None:
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.IntRange(min=0),
+    default=MIGRATE_WAIT_S,
+    show_default=True,
+    help="seconds to try again while the database is away or busy",
+)
+def migrate(wait_s: int) -> None:
     """Bring the database's schema up to date."""
     settings = _settings("migrate", "DATABASE_URL")
-    from shared.migrations import upgrade
+    from shared.migrations import upgrade  # first: Alembic logs each of its plugins when it is imported
 
     configure_logging("migrate", settings.log_level, settings.log_format)
-    upgrade(settings.database_url)
+    _insist(lambda: upgrade(settings.database_url), wait_s)
     log.info("the schema is up to date")
+
+
+def _insist(upgrade: Callable[[], None], wait_s: float) -> None:
+    """Migrate, and wait out an outage; what a try has begun the next one completes. Exits with 1 at last."""
+    from shared.database import is_database_down, reason_of
+
+    until, retry_s = time.monotonic() + wait_s, MIGRATE_RETRY_FIRST_S
+    while True:
+        try:
+            return upgrade()
+        except TimeoutError as error:  # another migration goes on
+            log.error("not migrated", reason=str(error))  # noqa: TRY400 - a trace would say no more
+            sys.exit(1)
+        except Exception as error:
+            if not is_database_down(error):
+                raise
+            reason, left_s = reason_of(error), until - time.monotonic()
+            if left_s <= 0:
+                log.error("not migrated: the database is away or busy", reason=reason, waited_s=wait_s)  # noqa: TRY400
+                sys.exit(1)
+            retry_s = min(retry_s, left_s)
+            log.warning(
+                "the database is away or busy; trying again", reason=reason, retry_s=round(retry_s, 1)
+            )
+            time.sleep(retry_s)
+            retry_s = min(MIGRATE_RETRY_LAST_S, retry_s * 2)
 
 
 @main.command()
