@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psutil
 from psycopg import sql
@@ -16,22 +17,29 @@ DOWN_S = 30.0
 
 
 @contextmanager
-def held_down(stack: RunningStack, name: str) -> Iterator[None]:
-    """Kill a part with -9 and keep it down within the block; it is back after the block.
+def held_down(stack: RunningStack, *names: str) -> Iterator[None]:
+    """Kill parts with -9 and keep them down within the block; they are back after the block.
 
-    The supervisor is stopped meanwhile, so that it cannot start the part again.
+    The supervisor is stopped meanwhile, so that it cannot start them again.
     """
     supervisor = psutil.Process(stack.pid_of("supervisor"))
+    pids = {name: stack.pid_of(name) for name in names}
     supervisor.suspend()
     try:
-        part = psutil.Process(stack.pid_of(name))
-        children = part.children(recursive=True)
-        os.kill(part.pid, signal.SIGKILL)
-        wait_until(lambda: not any(map(_lives, [part, *children])), DOWN_S, f"the end of {name}")
+        for name, pid in pids.items():
+            part = psutil.Process(pid)
+            family = [part, *part.children(recursive=True)]
+            os.kill(pid, signal.SIGKILL)
+            wait_until(partial(_none_lives, family), DOWN_S, f"the end of {name}")
         yield
     finally:
         supervisor.resume()
-    stack.wait_restarted(name, part.pid)
+    for name, pid in pids.items():
+        stack.wait_restarted(name, pid)
+
+
+def _none_lives(processes: list[psutil.Process]) -> bool:
+    return not any(map(_lives, processes))
 
 
 @contextmanager
