@@ -84,23 +84,28 @@ def test_a_declined_order_is_refused_and_announced(stack: RunningStack, orders: 
 
 
 def test_an_order_can_be_traced_through_every_process(stack: RunningStack, orders: Orders) -> None:
-    """The caller's correlation id is in the logs of API, consumer and tasks worker, and on the event."""
+    """The caller's correlation id is in the logs of API, consumer and tasks worker, and on the event.
+
+    Beside it stands the payment, and from the consumer on the operation.
+    """
     correlation_id = f"trace-{new_uuid()}"
     response = orders.post(correlation_id=correlation_id)
     assert response.headers["X-Correlation-Id"] == correlation_id
     payment_id = response.json()["payment"]["id"]
-    for part, event in (
-        ("api", "request"),
-        ("consumer", "task queued"),
-        ("tasks", "operation attempted"),
+    with psycopg.connect(stack.endpoints.database_url) as connection:
+        query = "SELECT id::text FROM operation WHERE payment_id = %s"
+        ((operation_id,),) = connection.execute(query, [payment_id]).fetchall()
+    for part, event, operation in (
+        ("api", "request", None),
+        ("consumer", "task queued", operation_id),
+        ("tasks", "operation attempted", operation_id),
     ):
+        ids = (correlation_id, payment_id, operation)
 
-        def logged(part: str = part, event: str = event) -> bool:
+        def logged(part: str = part, event: str = event, ids: tuple[str | None, ...] = ids) -> bool:
             lines = [json.loads(line) for line in stack.log(part).splitlines() if correlation_id in line]
-            found = [line for line in lines if line["event"] == event]
-            return {(line["correlation_id"], line["payment_id"]) for line in found} == {
-                (correlation_id, payment_id)
-            }
+            names = ("correlation_id", "payment_id", "operation_id")
+            return {tuple(map(line.get, names)) for line in lines if line["event"] == event} == {ids}
 
         wait_until(logged, SOON_S, f"{correlation_id} in the log of {part}")
     assert outcome_of(stack, payment_id).named["ce_correlationid"] == correlation_id

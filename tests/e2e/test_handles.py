@@ -1,5 +1,6 @@
 """What an operator has at hand, used on the running stack: pause, resume, show, health and metrics."""
 
+import json
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from tests.factories import as_json, payment_body
 from tests.waiting import LONGEST_S, wait_until
 
 SOON_S = 30.0
+PROCESSES = ("api", "relay", "consumer", "tasks", "scheduler")
 COMMAND = Path(sys.executable).parent / "payment-worker"
 
 
@@ -109,7 +111,7 @@ def test_show_of_nothing_says_so(stack: RunningStack) -> None:
         assert done.stderr == f"Error: no payment, order, cart or gateway id {nobody}\n"
 
 
-@pytest.mark.parametrize("process", ["api", "relay", "consumer", "tasks", "scheduler"])
+@pytest.mark.parametrize("process", PROCESSES)
 def test_every_process_tells_how_it_is(stack: RunningStack, process: str) -> None:
     """Its loop has turned lately, it is ready, and it exports figures of its own."""
     url = stack.endpoints.health_urls[process]
@@ -192,3 +194,19 @@ def test_evidence_is_written_by_a_process_of_its_own(stack: RunningStack) -> Non
     wait_until(lambda: written(after), LONGEST_S, "evidence without the process that writes it")
     figure = 'payment_evidence_total{result="written"}'
     wait_until(lambda: figures(stack, "tasks")[figure] >= 2, LONGEST_S, "both to be counted")
+
+
+def test_every_line_of_every_process_is_json(stack: RunningStack) -> None:
+    """From the start to the last word of a graceful stop, each line is an object that names its process."""
+    pay(stack)
+    pids = {process: stack.pid_of(process) for process in PROCESSES}
+    for pid in pids.values():
+        psutil.Process(pid).terminate()
+    for process, pid in pids.items():
+        stack.wait_restarted(process, pid)
+    last = "worker: Warm shutdown (MainProcess)"
+    wait_until(lambda: last in stack.log("tasks"), SOON_S, "the last word of the tasks worker")
+    for process in PROCESSES:
+        lines = [json.loads(line) for line in stack.log(process).splitlines()]
+        assert {line["process"] for line in lines} == {process}
+        assert all(line["event"] and line["level"] and line["timestamp"] for line in lines)
