@@ -58,13 +58,15 @@ def migrate(wait_s: int) -> None:
 
 def _insist(upgrade: Callable[[], None], wait_s: float) -> None:
     """Migrate, and wait out an outage; what a try has begun the next one completes. Exits with 1 at last."""
+    from alembic.util import CommandError
+
     from shared.database import is_database_down, reason_of
 
     until, retry_s = time.monotonic() + wait_s, MIGRATE_RETRY_FIRST_S
     while True:
         try:
             return upgrade()
-        except TimeoutError as error:  # another migration goes on
+        except (TimeoutError, CommandError) as error:  # another goes on; a schema of a later release
             log.error("not migrated", reason=str(error))  # noqa: TRY400 - a trace would say no more
             sys.exit(1)
         except Exception as error:

@@ -1,5 +1,6 @@
 """The schema changes beneath a running service: both ways, on data, and without holding up others."""
 
+import json
 import os
 import signal
 import subprocess
@@ -298,6 +299,27 @@ def test_two_that_migrate_at_once_both_succeed(filled: Stored) -> None:
         for done in [pool.submit(migrations.upgrade, url) for _ in range(4)]:
             done.result(LONGEST_S)
     assert catalog(url) == wanted
+
+
+def test_a_schema_of_a_later_release_is_refused(database_url: str) -> None:
+    """At once, in one line that names its revision; status 1, and the schema stays as it was."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    before = catalog(database_url)
+    ended = subprocess.run(
+        [program("payment-api"), "migrate"],
+        env={**os.environ, "DATABASE_URL": database_url, "LOG_FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST_S,
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    told = json.loads(ended.stdout.splitlines()[-1])
+    assert (told["event"], told["level"]) == ("not migrated", "error")
+    assert "9999" in told["reason"]
+    assert "exception" not in told
+    assert catalog(database_url) == before
 
 
 def test_serving_never_migrates(empty_database_url: str, redis_url: str) -> None:
