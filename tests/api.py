@@ -1,6 +1,5 @@
 """Speak HTTP to a Payment API from a test, look at what it has stored, and settle its payments."""
 
-import os
 import signal
 import subprocess
 import uuid
@@ -17,6 +16,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from requests.structures import CaseInsensitiveDict
 
+from deploy.local.client import without_settings
 from deploy.local.parts import program
 from deploy.local.ports import any_free
 from payment_api.app import create_app
@@ -178,8 +178,6 @@ class ServedApi(Client):
         self._port = any_free()
         self.url = f"http://127.0.0.1:{self._port.number}"
         self.stored = Stored(database_url)
-        names = {each.name.upper() for each in fields(Settings)}
-        inherited = {name: value for name, value in os.environ.items() if name not in names}
         ours = {
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
@@ -190,7 +188,7 @@ class ServedApi(Client):
         self._port.hand_over()
         self.process = subprocess.Popen(
             [program("payment-api"), "serve"],
-            env=inherited | {name: str(value) for name, value in given.items()},
+            env=without_settings() | {name: str(value) for name, value in given.items()},
         )
         try:
             wait_until(self._answers, SOON_S, "the API to answer")

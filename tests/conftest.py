@@ -15,7 +15,7 @@ import pytest
 import redis
 from psycopg import sql
 
-from deploy.local.client import RunningStack, running_stack
+from deploy.local.client import RunningStack, running_stack, without_settings
 from deploy.local.postgres import FSYNC
 from shared.settings import WORKER_NEEDS, Settings, load_settings
 from tests.keys import DATA_KEY
@@ -27,6 +27,10 @@ hypothesis.settings.load_profile("tests")
 
 # Nobody cuts the power: no stack that a test starts waits for the disk, unless that is what is looked at.
 os.environ.setdefault(FSYNC, "off")
+
+# No setting that somebody exports for a service of their own reaches a test, or what it starts.
+for _name in set(os.environ) - set(without_settings()):
+    del os.environ[_name]
 
 LOGICAL_DATABASES = 16  # of Valkey and Redis, by default
 SERVERS_UP_S = 180

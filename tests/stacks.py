@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from deploy.local.client import RunningStack
+from deploy.local.client import RunningStack, without_settings
 from deploy.local.processes import wait_gone
 
 ROOT = Path(__file__).parents[1]
@@ -32,26 +31,9 @@ def until(condition: Callable[[], bool], timeout_s: float, otherwise: str) -> No
 
 
 def environment(state_dir: Path, **settings: str) -> dict[str, str]:
-    """Our environment without what would choose other parts, and with a state folder of the test's own."""
-    ours = (
-        "DATABASE_URL",
-        "REDIS_URL",
-        "KAFKA_",
-        "STRIPE_",
-        "PORT",
-        "HOST",
-        "AUTH",
-        "JWT_",
-        "DATA_KEY",
-        "NEIGHBOURS",
-        "ORDER_SERVICE_",
-        "RESERVATIONS",
-        "INVENTORY_REFUNDS",
-        "STOP_WITH_PID",
-        "MAKE",
-        "MFLAGS",
-    )
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    """Our environment without settings and make's own words, and with a state folder of the test's."""
+    of_make = ("STOP_WITH_PID", "MAKE", "MFLAGS")
+    inherited = {name: value for name, value in without_settings().items() if not name.startswith(of_make)}
     return {**inherited, "STATE_DIR": str(state_dir), **settings}
 
 

@@ -16,9 +16,11 @@ from deploy.local.output import logged
 from deploy.local.outside import DECIDING
 from deploy.local.parts import ROOT
 from deploy.local.state import SUPERVISOR, StateFolder
+from shared.settings import Settings
 
 POLL_S = 0.02
 STOP_TIMEOUT_S = 20.0
+SETTINGS = {*(each.name.upper() for each in fields(Settings)), *DECIDING, "WEBHOOKS"}  # services', stack's
 
 
 class StackFailed(Exception):
@@ -89,9 +91,9 @@ def running_stack(
 ) -> Iterator[RunningStack]:
     """A stack of one's own on free ports for the length of the block; raises StackFailed.
 
-    Settings for outside parts are not inherited from this process's environment (a test must not flush
-    somebody's database); `env` sets them, or PORT, on purpose. The stack ends with the block, and also
-    when this process is killed.
+    No setting is inherited from this process's environment (a test must not flush somebody's database, a
+    demo not wait for somebody's topics); `env` sets them on purpose. The stack ends with the block, and
+    also when this process is killed.
     """
     state = StateFolder(Path(state_dir))
     environment = _environment(state, env or {})
@@ -114,10 +116,16 @@ def running_stack(
             _stop(supervisor)
 
 
+def without_settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment without every setting of the services and the stack, by its name or by NAME_FILE.
+
+    What chooses the machinery stays: BROKER, POSTGRES_FSYNC, CALF_TANSU_BIN, STATE_DIR.
+    """
+    return {name: value for name, value in environment.items() if name.removesuffix("_FILE") not in SETTINGS}
+
+
 def _environment(state: StateFolder, extra: Mapping[str, str]) -> dict[str, str]:
-    not_inherited = {*DECIDING, *(f"{name}_FILE" for name in DECIDING), "PORT", "HOST"}
-    inherited = {name: value for name, value in os.environ.items() if name not in not_inherited}
-    return {**inherited, "PORT": "0", **extra, "STATE_DIR": str(state.path)}
+    return {**without_settings(), "PORT": "0", **extra, "STATE_DIR": str(state.path)}
 
 
 def _wait_ready(

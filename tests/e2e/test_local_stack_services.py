@@ -35,6 +35,14 @@ from tests.stacks import (
 
 SERVICES = ("api", "relay", "consumer", "tasks", "scheduler")
 LONG_CALL_MS = 60_000
+# What somebody may have exported for a service of their own.
+STRANGERS = {
+    "KAFKA_TOPIC_PREFIX": "theirs.",
+    "STRIPE_WEBHOOK_SECRET_FILE": "/nowhere",
+    "AUTH": "required",
+    "WEBHOOKS": "off",
+    "LOG_LEVEL": "chatty",
+}
 ON_FIRST_USE = 4  # partitions of a topic that the embedded broker makes by itself
 
 
@@ -59,8 +67,12 @@ def pay(api_url: str, **headers: str) -> tuple[int, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """One whole stack for the tests of this file that leave it up."""
-    with running_stack(tmp_path_factory.mktemp("whole")) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as exported:
+        for name, value in STRANGERS.items():
+            exported.setenv(name, value)
+        with running_stack(tmp_path_factory.mktemp("whole")) as running:
+            exported.undo()
+            yield running
 
 
 def test_a_first_payment_succeeds(stack: RunningStack) -> None:

@@ -61,8 +61,9 @@ def main(rates: str, mixed: int, seconds: int) -> None:
     loads += [(mixed / commands_each(MIXED), MIXED)] if mixed else []
     # A webhook a payment is the simulator's work as much as ours: WEBHOOKS=on measures with them.
     webhooks = os.environ.get("WEBHOOKS", "off")
+    limit = {name: os.environ[name] for name in ("STRIPE_MAX_RPS",) if os.environ.get(name)}
     quiet = {"PORT": "0", "LOG_LEVEL": "warning", "WEBHOOKS": webhooks}
-    with running_stack(state_dir, env=quiet) as stack:
+    with running_stack(state_dir, env={**quiet, **limit}) as stack:
         result = _measure(stack, loads, seconds)
     target = state_dir.parent
     (target / "bench.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -18,7 +18,7 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local.client import running_stack
+from deploy.local.client import running_stack, without_settings
 from deploy.local.parts import program
 from shared.migrations import upgrade
 from tests.keys import DATA_KEY
@@ -174,7 +174,7 @@ def main(sizes: str) -> None:
         servers = stack.endpoints
         upgrade(servers.database_url)
         environment = {
-            **os.environ,
+            **without_settings(),
             "DATABASE_URL": servers.database_url,
             "REDIS_URL": servers.redis_url,
             "STRIPE_API_URL": str(servers.stripe_api_url),
