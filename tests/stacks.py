@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 NOTHING_LEFT_S = 120.0  # after whatever death; five seconds on a machine that is not busy
 UP_S = 180.0
 SERVERS = ("postgres", "valkey", "broker", "simulator")
+SERVICES = ("api", "relay", "consumer", "tasks", "scheduler")
 MAKE_RUN = ["make", "-s", "-o", ".venv/.local", "run", "ARGS=--only servers"]  # -o: install nothing
 
 
@@ -99,11 +101,43 @@ def supervise(*options: str) -> list[str]:
     return [sys.executable, "-m", "deploy.local", *options]
 
 
+def call(method: str, url: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Send JSON to one of our servers; (status, answer)."""
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        method=method,
+        headers={"Content-Type": "application/json", **headers},
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+        return answer.status, json.load(answer)
+
+
+def pay(api_url: str, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Ask for a first payment, as the ready block suggests."""
+    body = {"orderId": str(uuid.uuid4()), "customerId": str(uuid.uuid4()), "amount": 150.00}
+    return call("POST", f"{api_url}/payments", body, **headers)
+
+
+def paid(api_url: str, payment: dict[str, Any]) -> dict[str, Any]:
+    """Wait until a payment that was answered has succeeded; how it then stands."""
+    url = f"{api_url}/payments/{payment['id']}"
+    until(lambda: call("GET", url)[1]["payment"]["status"] == "succeeded", UP_S, "never charged")
+    found: dict[str, Any] = call("GET", url)[1]["payment"]
+    return found
+
+
+def ledger(stack: RunningStack) -> list[dict[str, Any]]:
+    """The charges that the stack's simulator has made."""
+    charges: list[dict[str, Any]] = call("GET", f"{stack.endpoints.stripe_api_url}/_control/ledger")[1][
+        "data"
+    ]
+    return charges
+
+
 def ledger_size(stack: RunningStack) -> int:
     """How many charges the stack's simulator has made."""
-    url = f"{stack.endpoints.stripe_api_url}/_control/ledger"
-    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - our own server
-        return len(json.load(answer)["data"])
+    return len(ledger(stack))
 
 
 def charge(stack: RunningStack) -> None:

@@ -1,13 +1,10 @@
 """The whole embedded stack: our own processes on top of the servers, kept up and ended with them."""
 
-import json
 import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +20,11 @@ from shared.events import topics as wanted_topics
 from tests.stacks import (
     NOTHING_LEFT_S,
     ROOT,
+    SERVICES,
     assert_nothing_left,
+    call,
     environment,
+    pay,
     read,
     started,
     supervise,
@@ -33,7 +33,6 @@ from tests.stacks import (
     whole_stack,
 )
 
-SERVICES = ("api", "relay", "consumer", "tasks", "scheduler")
 LONG_CALL_MS = 60_000
 # What somebody may have exported for a service of their own.
 STRANGERS = {
@@ -44,24 +43,6 @@ STRANGERS = {
     "LOG_LEVEL": "chatty",
 }
 ON_FIRST_USE = 4  # partitions of a topic that the embedded broker makes by itself
-
-
-def call(method: str, url: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:
-    """Send JSON to one of our servers; (status, answer)."""
-    request = urllib.request.Request(  # noqa: S310 - our own server
-        url,
-        data=None if body is None else json.dumps(body).encode(),
-        method=method,
-        headers={"Content-Type": "application/json", **headers},
-    )
-    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 - as above
-        return answer.status, json.load(answer)
-
-
-def pay(api_url: str, **headers: str) -> tuple[int, dict[str, Any]]:
-    """Ask for a first payment, as the ready block suggests."""
-    body = {"orderId": str(uuid.uuid4()), "customerId": str(uuid.uuid4()), "amount": 150.00}
-    return call("POST", f"{api_url}/payments", body, **headers)
 
 
 @pytest.fixture(scope="module")

@@ -2,24 +2,33 @@
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from deploy.local.client import RunningStack, StackFailed, running_stack
 from deploy.local.processes import wait_gone
+from shared.events import topics
 from tests.stacks import (
     NOTHING_LEFT_S,
     ROOT,
     SERVERS,
+    SERVICES,
+    call,
     environment,
+    ledger,
     ledger_size,
+    paid,
+    pay,
     read,
     started,
     supervise,
@@ -153,11 +162,17 @@ def test_the_default_port_taken_means_a_free_one_said_aloud(tmp_path: Path) -> N
         process = cleanup.enter_context(started(supervise(), tmp_path))
         assert process.stdout is not None
         line = next((line for line in process.stdout if "port 5004 is taken" in line), "")
-        assert "the API answers on port" in line
+        named = re.search(r"the API answers on port (\d+)", line)
+        assert named is not None
+        wait_ready(tmp_path)
+        assert call("GET", f"http://127.0.0.1:{named[1]}/healthz")[0] == HTTPStatus.OK
 
 
 def test_outside_parts_are_used_as_given(stack: RunningStack, tmp_path: Path) -> None:
-    """Each part can be an outside one by its setting, or by a file: then nothing is started for it."""
+    """Each part can be an outside one by its setting, or by a file.
+
+    Nothing is started for it, and a payment goes its whole way through what was given.
+    """
     url_file = tmp_path / "database_url"
     url_file.write_text(f"{stack.endpoints.database_url}\n", encoding="utf-8")
     given = {
@@ -167,9 +182,18 @@ def test_outside_parts_are_used_as_given(stack: RunningStack, tmp_path: Path) ->
         "STRIPE_API_URL": str(stack.endpoints.stripe_api_url),
         "STRIPE_SECRET_KEY": "sk_test_1",
     }
-    with running_stack(tmp_path / "state", only_servers=True, env=given) as other:
-        assert other.endpoints == stack.endpoints
-        assert set(read(other.state_dir, "pids.json")) == {"supervisor"}
+    with running_stack(tmp_path / "state", env=given) as other:
+        assert set(read(other.state_dir, "pids.json")) == {"supervisor", *SERVICES}
+        outside = vars(stack.endpoints)
+        assert {**vars(other.endpoints), "api_url": None, "health_urls": {}} == outside
+        # The schema was made there, the topics too, and all our processes use what they were given.
+        payment = paid(str(other.endpoints.api_url), pay(str(other.endpoints.api_url))[1]["payment"])
+    with psycopg.connect(stack.endpoints.database_url) as connection:
+        rows = connection.execute("SELECT id::text, status FROM payment").fetchall()
+    assert rows == [(payment["id"], "succeeded")]
+    assert payment["transactionId"] in {charge["id"] for charge in ledger(stack)}
+    admin = AdminClient({"bootstrap.servers": stack.endpoints.kafka_bootstrap_servers})
+    assert set(topics()) <= set(admin.list_topics(timeout=60).topics)
 
 
 def test_a_test_key_alone_means_stripe_itself(tmp_path: Path) -> None:
