@@ -109,7 +109,7 @@ def call(method: str, url: str, body: object = None, **headers: str) -> tuple[in
         method=method,
         headers={"Content-Type": "application/json", **headers},
     )
-    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 - as above
         return answer.status, json.load(answer)
 
 

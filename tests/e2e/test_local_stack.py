@@ -1,6 +1,8 @@
 """The embedded stack: what it starts answers, is durable and private, and comes back when it dies."""
 
+import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -12,7 +14,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.local.client import RunningStack, running_stack
-from deploy.local.postgres import FSYNC
+from deploy.local.postgres import FSYNC, installed
 from tests.stacks import NOTHING_LEFT_S, SERVERS, charge, ledger_size, read, until, whole_stack
 
 
@@ -41,6 +43,18 @@ def test_postgres_is_durable_guarded_and_on_loopback_only(stack: RunningStack) -
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(stack.endpoints.database_url.replace(str(password), "wrong"))
     assert psutil.Process(stack.pid_of("postgres")).uids().effective != 0
+
+
+def test_the_database_url_is_one_that_psql_opens(stack: RunningStack) -> None:
+    """It is libpq's own form, without a driver's name in it."""
+    psql = shutil.which("psql") or installed() / "bin" / "psql"
+    said = subprocess.run(
+        [psql, "-XAtc", "SELECT current_database()", stack.endpoints.database_url],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "payments\n"
 
 
 def test_valkey_keeps_nothing_and_listens_on_loopback_only(stack: RunningStack) -> None:

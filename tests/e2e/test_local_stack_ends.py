@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
@@ -22,6 +23,7 @@ from tests.stacks import (
     MAKE_RUN,
     NOTHING_LEFT_S,
     ROOT,
+    SERVERS,
     UP_S,
     assert_nothing_left,
     charge,
@@ -170,7 +172,10 @@ def test_each_stop_signal_stops_everything(tmp_path: Path, number: signal.Signal
         assert_nothing_left(processes, tmp_path)
     assert process.returncode == 0
     assert f"stopping: {number.name}" in output
-    assert "database system is shut down" in output
+    # Every line says whose it is.
+    assert re.search(r"^postgres +\| .*database system is shut down", output, re.MULTILINE)
+    assert {"stack", "valkey"} < set(re.findall(r"^(\w+) *\| ", output, re.MULTILINE)) <= {"stack", *SERVERS}
+    assert re.findall(r"^(?!\w+ *\| ).+", output, re.MULTILINE) == []
 
 
 def test_nothing_is_left_when_the_starter_is_killed(tmp_path: Path) -> None:

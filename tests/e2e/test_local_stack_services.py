@@ -1,11 +1,14 @@
 """The whole embedded stack: our own processes on top of the servers, kept up and ended with them."""
 
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from tests.stacks import (
     assert_nothing_left,
     call,
     environment,
+    paid,
     pay,
     read,
     started,
@@ -32,6 +36,7 @@ from tests.stacks import (
     wait_ready,
     whole_stack,
 )
+from tests.waiting import LONGEST_S, wait_until
 
 LONG_CALL_MS = 60_000
 # What somebody may have exported for a service of their own.
@@ -85,6 +90,17 @@ def test_the_example_client_says_that_no_stack_is_up(tmp_path: Path) -> None:
     assert f"no stack is up in {tmp_path}" in done.stderr
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_ready_block_can_be_copied(stack: RunningStack) -> None:
+    """The command that the stack shows for a first payment makes one, as it stands."""
+    shown = wait_until(
+        lambda: re.search(r"^ *curl .*\\\n.*$", stack.log("supervisor"), re.MULTILINE), LONGEST_S, "curl"
+    )
+    said = subprocess.run(["sh", "-c", shown[0]], capture_output=True, text=True, check=True)
+    payment = paid(str(stack.endpoints.api_url), json.loads(said.stdout)["payment"])
+    assert payment["amount"] == 150
+
+
 def test_every_process_is_recorded(stack: RunningStack) -> None:
     """pids.json names all nine parts and the supervisor, and no job that has ended."""
     servers = {"supervisor", "postgres", "valkey", "broker", "simulator"}
@@ -128,7 +144,8 @@ def test_a_second_signal_hurries(tmp_path: Path) -> None:
         charge_slowly(read(tmp_path, "endpoints.json"))
         process.send_signal(signal.SIGINT)
         assert process.stdout is not None
-        assert any("stopping: SIGINT" in line for line in process.stdout)
+        said = list(takewhile(lambda line: "stopping: SIGINT" not in line, process.stdout))
+        assert set(SERVICES) <= {line.partition("|")[0].strip() for line in said}  # whose line it is
         time.sleep(0.5)  # a person's pause: two at the same moment are one wish
         process.send_signal(signal.SIGINT)
         assert any("killing it" in line for line in process.stdout)
