@@ -74,7 +74,8 @@ def _insist(upgrade: Callable[[], None], wait_s: float) -> None:
                 raise
             reason, left_s = reason_of(error), until - time.monotonic()
             if left_s <= 0:
-                log.error("not migrated: the database is away or busy", reason=reason, waited_s=wait_s)  # noqa: TRY400
+                why = "not migrated: the database is away or busy"
+                log.error(why, reason=reason, waited_s=wait_s)  # noqa: TRY400 - as above
                 sys.exit(1)
             retry_s = min(retry_s, left_s)
             log.warning(
