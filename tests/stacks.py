@@ -63,7 +63,7 @@ def assert_nothing_left(processes: list[psutil.Process], state_dir: Path) -> Non
     assert len(processes) > len(SERVERS) + 1  # else there was nothing to end
     began = time.monotonic()
     assert wait_gone(processes, NOTHING_LEFT_S) == []
-    print(f"nothing was left after {time.monotonic() - began:.1f} s")  # shown by `pytest -rP`
+    print(f"waited {time.monotonic() - began:.1f} s until nothing was left")  # shown by `pytest -rP`
     assert not (state_dir / "endpoints.json").exists()
     assert not (state_dir / "pids.json").exists()
 

@@ -91,7 +91,7 @@ def test_a_hang_up_in_mid_start_leaves_nothing(tmp_path: Path) -> None:
         processes = whole_stack(supervisor)
         process.send_signal(signal.SIGHUP)
         assert wait_gone(processes, NOTHING_LEFT_S) == []
-        assert marked(run_id) == []
+        until(lambda: marked(run_id) == [], NOTHING_LEFT_S, "something that no record named is left")
     assert not (tmp_path / "pids.json").exists()
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from deploy.local.state import SUPERVISOR, Recorded, StateFolder
 from deploy.local.watchdog import GOODBYE
 from tests.waiting import LONGEST_S
 
-RUN_ID = "a-run-of-the-tests"
+RUN_ID = f"a-run-of-the-tests-{uuid.uuid4().hex}"  # other processes run the same tests
 
 
 @pytest.fixture
