@@ -66,7 +66,7 @@ def connect(database_url: str, *, pool_size: int, application: str, sealer: Seal
         },
     )
     _ping_when_idle(engine)
-    _leave_when_read_only(engine)
+    leave_when_read_only(engine)
     if sealer:
         use_sealer(engine, sealer)
     return engine
@@ -99,7 +99,7 @@ def _ping_when_idle(engine: Engine) -> None:
             raise DisconnectionError from error
 
 
-def _leave_when_read_only(engine: Engine) -> None:
+def leave_when_read_only(engine: Engine) -> None:
     """Take a server that only reads for one that is away: it has failed over, or stands by for another.
 
     Its connections are given up, all of the pool's, for a new one may lead to the server that writes.

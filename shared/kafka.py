@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -43,12 +43,21 @@ _OF_A_CONSUMER: Final = {
     "heartbeat.interval.ms": 1_500,
     **_RECONNECT,
 }
-_OURS: Final = frozenset(
-    {*_OF_A_PRODUCER, *_OF_A_CONSUMER, "bootstrap.servers", "client.id", "group.id", "fetch.wait.max.ms"}
-    | {"log_level", "enable.partition.eof"}
-    # The same under their other names, and what would have to be programmed for.
-    | {"metadata.broker.list", "request.required.acks", "message.timeout.ms", "queue.buffering.max.ms"}
-    | {"transactional.id", "delivery.report.only.error", "logger"}
+# What "never lost, in order" rests on, also under its other names, and what would have to be programmed for.
+# The value that is ours anyway does no harm: vendors' ready-made files hold some of them.
+_FIXED: Final[Mapping[str, Collection[str]]] = MappingProxyType(
+    {
+        "acks": ("all", "-1"),
+        "request.required.acks": ("all", "-1"),
+        "enable.idempotence": ("true",),
+        "enable.auto.commit": ("false",),
+        "enable.auto.offset.store": ("false",),
+        "auto.offset.reset": ("earliest", "smallest", "beginning"),
+        "partition.assignment.strategy": ("cooperative-sticky",),
+        **dict.fromkeys(("bootstrap.servers", "metadata.broker.list", "group.id", "transactional.id"), ()),
+        **dict.fromkeys(("delivery.timeout.ms", "message.timeout.ms", "delivery.report.only.error"), ()),
+        **dict.fromkeys(("log_level", "logger", "enable.partition.eof"), ()),
+    }
 )
 _PROPERTY: Final = re.compile(r"[a-z]+(?:\.[a-z]+)+")
 
@@ -79,7 +88,7 @@ def why_not(extra: Mapping[str, str]) -> str | None:
 
     A producer and a consumer are made with them, and without a broker to connect to. No value is told.
     """
-    if ours := sorted(name for name in extra if name in _OURS or name.endswith("_cb")):
+    if ours := sorted(name for name, value in extra.items() if not _may_be_set(name, value)):
         return f"this service sets {', '.join(ours)} itself"
     settings = KafkaSettings("", extra)
     try:
@@ -88,6 +97,10 @@ def why_not(extra: Mapping[str, str]) -> str | None:
     except (KafkaException, TypeError, ValueError, AttributeError) as error:
         return f"librdkafka refuses {', '.join(_properties_in(str(error), extra))}"
     return None
+
+
+def _may_be_set(name: str, value: str) -> bool:
+    return not name.endswith("_cb") and (name not in _FIXED or value in _FIXED[name])
 
 
 def _properties_in(text: str, extra: Mapping[str, str]) -> list[str]:
@@ -118,7 +131,7 @@ class Deliveries:
         delivered: set[Any] = set()
         doubted: list[Outgoing] = []  # refused for the size of the batch that they travelled in
         producer = self._ensure()
-        count, broken = 0, False
+        count, broken = 0, ""
         for each in messages:
             message_id, topic, key, value, headers = each
             report = self._note(each, delivered, doubted)
@@ -132,20 +145,33 @@ class Deliveries:
                 if _is_too_large(error.args[0]):
                     _tell(on_too_large, message_id)
                     continue
-                broken = True
+                broken = f"it takes nothing: {error}"
                 break
             count += 1
         left = self._flush(producer)
-        if broken or left or len(delivered) + len(doubted) < count:
-            self._drop(f"{count - len(delivered)} of {count} messages were not confirmed")
+        unconfirmed = count - len(delivered) - len(doubted)
+        if broken or left or unconfirmed > 0:
+            self._drop(broken or f"{unconfirmed} of {count} messages were not confirmed")
         return delivered | self._deliver_one_by_one(doubted, on_too_large)
 
     def _deliver_one_by_one(self, doubted: list[Outgoing], on_too_large: TooLarge | None) -> set[Any]:
         """A broker refuses a whole batch for its size: each alone shows which of them it does not take."""
+        delivered: set[Any] = set()
+        too_large: set[Any] = set()
         if len(doubted) == 1:
             _tell(on_too_large, doubted[0][0])
-            return set()
-        return set().union(*(self.deliver([each], on_too_large) for each in doubted))
+            return delivered
+
+        def note(message_id: Any) -> None:
+            too_large.add(message_id)
+            if on_too_large:
+                on_too_large(message_id)
+
+        for each in doubted:
+            delivered |= self.deliver([each], note)
+            if each[0] not in delivered | too_large:
+                break  # the broker is away by now, and would be waited for with each of the others
+        return delivered
 
     def _flush(self, producer: Producer) -> int:
         """Wait for the delivery reports, in slices, so that a producer gone fatal is noticed at once."""

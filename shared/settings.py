@@ -34,8 +34,8 @@ class Settings:
     )
     kafka_bootstrap_servers: str = setting("Kafka brokers: host:port,host:port", check=checks.brokers)
     kafka_config: dict[str, str] = setting(
-        "more librdkafka properties as a JSON object of strings, for TLS and SASL; none that we set"
-        " ourselves",
+        "more librdkafka properties as a JSON object of strings, for TLS and SASL; none on which rests that"
+        " nothing is lost",
         "{}",
         "json",
         checks.properties,

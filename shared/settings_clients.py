@@ -29,17 +29,28 @@ def refused_by_clients(needs: Collection[str], values: Mapping[str, Any]) -> Ite
 
 def _why_not_libpq(database_url: str) -> str | None:
     from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from sqlalchemy.engine import make_url
+
+    from shared.database import driver_url
 
     try:
-        given = conninfo_to_dict(database_url)
-    except ProgrammingError:  # its text may hold a piece of the password
+        conninfo_to_dict(database_url)
+        # What libpq is told in the end: SQLAlchemy takes the URL apart by rules of its own.
+        url = make_url(driver_url(database_url))
+        _, arguments = url.get_dialect()().create_connect_args(url)
+        given = dict(arguments)
+        given.pop("context", None)
+        make_conninfo(**given)
+    except (ProgrammingError, ValueError):  # their texts may hold a piece of the password
         return "expected parameters that libpq knows, and %25 for a percent sign in the password"
-    names = [name for name, _ in parse_qsl(urlsplit(database_url).query, keep_blank_values=True)]
+    if "%" in (url.host or ""):
+        return "expected a socket's folder as a parameter: postgresql://user@/name?host=/folder"
+    names = [name for name, _ in parse_qsl(urlsplit(database_url).query) if name != "host"]
     if len(names) != len(set(names)):
         return "expected each parameter once"
     for name, allowed in _CHOICES.items():
-        if given.get(name, allowed[0]) not in allowed:
+        if (given.get(name) or allowed[0]) not in allowed:
             return f"expected {name} to be one of {', '.join(sorted(allowed))}"
     return None
 

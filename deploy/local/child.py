@@ -130,7 +130,9 @@ def run_job(
         if process is None:
             return False
         status = process.wait()
-        context.state.record(job.name, None)
+        with context.starts.allowed() as still:
+            if still:  # else the record of the whole run may be gone already
+                context.state.record(job.name, None)
         if status == 0:
             return True
         attempts += 1

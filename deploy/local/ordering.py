@@ -55,9 +55,10 @@ class Payments:
 
     def __init__(self, api_url: str, token: str | None = None) -> None:
         """What does not get through is sent again: neither an order nor a key is ever carried out twice."""
-        again = Retry(total=5, backoff_factor=0.1, status_forcelist=[429, 503], allowed_methods=None)
+        again = Retry(5, read=1, backoff_factor=0.1, status_forcelist=[429, 503], allowed_methods=None)
         self._url, self._session = api_url, requests.Session()
-        self._session.mount("http", HTTPAdapter(max_retries=again, pool_maxsize=64))
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=again, pool_maxsize=64))
         self._session.headers.update({"Authorization": f"Bearer {token}"} if token else {})
 
     def send(self, order: Order, *, wait: bool = False) -> Answer:
@@ -129,8 +130,7 @@ class Outcomes:
 @click.option("--token", envvar="TOKEN", help="where AUTH=required")
 def main(count: int, state_dir: Path, token: str | None) -> None:
     """Send orders and print how each ends; status 1 when an outcome stays out for a minute."""
-    file = state_dir / "endpoints.json"
-    if not file.exists():
+    if not (file := state_dir / "endpoints.json").exists():
         raise click.UsageError(f"no stack is up in {state_dir}; `make run` starts one")
     endpoints = simplejson.loads(file.read_text("utf-8"))
     orders = [Order(amount=Decimal(f"{20 + n}.{(50, 10, 75, 13)[n % 4]}")) for n in range(count)]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 SAME_WISH_S = 0.3  # who ends a whole process group signals us twice, directly and through make
 
@@ -16,6 +16,7 @@ class Stop:
     servers_s: float = 5.0
     whole_s: float = 19.0
     by_a_person: bool = False  # asking again means hurry
+    at_s: float = field(default_factory=time.monotonic, compare=False)  # when it was wished, on that clock
 
 
 def quickly(why: str) -> Stop:
@@ -29,8 +30,7 @@ class Pace:
     def __init__(self, stop: Stop, clock: Callable[[], float] = time.monotonic) -> None:
         self.stop = stop
         self._clock = clock
-        self._began = clock()
-        self._end = self._began + stop.whole_s
+        self._end = clock() + stop.whole_s
 
     def hasten(self, again: Stop) -> None:
         """Go by a second wish as well: a person's ends all patience, nobody's may be the quicker one."""
@@ -39,7 +39,7 @@ class Pace:
             services_s = min(self.stop.services_s, again.services_s)
             servers_s = min(self.stop.servers_s, again.servers_s)
             self.stop = replace(self.stop, services_s=services_s, servers_s=servers_s)
-        elif self._clock() - self._began > SAME_WISH_S:
+        elif again.at_s - self.stop.at_s > SAME_WISH_S:
             self.stop = replace(self.stop, services_s=0.0, servers_s=0.0)
 
     def until(self, limit_s: float) -> float:

@@ -9,7 +9,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
-from shared.database import driver_url
+from shared.database import driver_url, leave_when_read_only
 
 # Two that migrate at once would trip over each other: the second waits, then finds nothing to do.
 LOCK = "payment-service migrations"
@@ -42,6 +42,7 @@ def _run(database_url: str, work: Callable[[Config], None]) -> None:
         poolclass=NullPool,
         connect_args={"options": TIMEOUTS, "connect_timeout": 5},
     )
+    leave_when_read_only(engine)
     with engine.connect() as connection:
         _wait_for_turn(connection)
         alembic = config()

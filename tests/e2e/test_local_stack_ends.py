@@ -37,7 +37,7 @@ from tests.stacks import (
     wait_ready,
     whole_stack,
 )
-from tests.waiting import LONGEST_S
+from tests.waiting import LONGEST_S, wait_until
 
 
 def test_payments_survive_a_stop(tmp_path: Path) -> None:
@@ -86,8 +86,7 @@ def test_a_hang_up_in_mid_start_leaves_nothing(tmp_path: Path) -> None:
     """While PostgreSQL's data are made and servers come up: what no record names yet is ended, too."""
     with started(supervise("--only", "servers"), tmp_path) as process:
         supervisor = psutil.Process(process.pid)
-        until(lambda: bool(marks_below(supervisor)), UP_S, "nothing was started")
-        run_id = marks_below(supervisor).pop()
+        run_id = wait_until(lambda: marks_below(supervisor), UP_S, "something to be started").pop()
         processes = whole_stack(supervisor)
         process.send_signal(signal.SIGHUP)
         assert wait_gone(processes, NOTHING_LEFT_S) == []

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from payment_worker import leases, processing
 from payment_worker.relay import Relay
+from shared import migrations
 from shared.database import connect, is_database_down
 from shared.gateways import Succeeded
 from shared.kafka import Deliveries
@@ -129,6 +130,15 @@ def test_the_relay_announces_nothing_that_it_cannot_delete(
     assert relay.run_once() == 1
     assert len(read_topics(bench.settings, "payment-requested", count=1)) == 1
     assert relay.run_once() == 0
+
+
+def test_a_migration_waits_until_it_can_be_written(database_url: str, servers: Servers) -> None:
+    """It is told from a fault of the migration's own, which no waiting helps."""
+    migrations.downgrade(database_url, "-1")
+    with only_reading(servers, database_url), pytest.raises(DBAPIError) as refused:
+        migrations.upgrade(database_url)
+    assert is_database_down(refused.value)
+    migrations.upgrade(database_url)
 
 
 def test_the_heartbeat_outlives_every_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,6 @@ def test_one_that_is_too_large_holds_up_no_other(settings: Settings) -> None:
     deliveries.close()
     assert too_large == {2}
     with reader(settings.kafka_bootstrap_servers, [topic]) as read:
-        arrived = wait_until(
-            lambda: found if len(found := read()) >= len(values) - 1 else None, SOON_S, "all"
-        )
-    assert {each.raw for each in arrived} == {b"a", b"b", b"c"}
+        # Each at least once: what was doubted may come twice.
+        wait_until(lambda: {each.raw for each in read()} >= {b"a", b"b", b"c"}, SOON_S, "all three")
+        assert {each.raw for each in read()} == {b"a", b"b", b"c"}

@@ -1,5 +1,7 @@
 """How long the embedded stack may take to be gone: deadlines, computed by a clock of the tests' own."""
 
+from dataclasses import replace
+
 import pytest
 
 from deploy.local import processes, supervisor, watchdog
@@ -60,12 +62,11 @@ def test_a_closed_terminal_hurries_a_stop_that_is_under_way(clock: Clock) -> Non
 
 def test_asking_twice_ends_a_persons_patience_and_one_wish_said_twice_does_not(clock: Clock) -> None:
     """The same signal through make and directly is one wish; a later one means now."""
-    asked = Stop("SIGINT", by_a_person=True)
+    asked = Stop("SIGINT", by_a_person=True, at_s=clock())
     pace = Pace(asked, clock)
-    clock.now_s += SAME_WISH_S / 2
-    pace.hasten(asked)
+    clock.now_s += 2 * SAME_WISH_S  # it is heard late, and was said at once
+    pace.hasten(replace(asked, at_s=asked.at_s + SAME_WISH_S / 2))
     assert pace.stop == asked
-    clock.now_s += SAME_WISH_S
-    pace.hasten(asked)
+    pace.hasten(replace(asked, at_s=asked.at_s + 2 * SAME_WISH_S))
     assert (pace.stop.services_s, pace.stop.servers_s) == (0.0, 0.0)
     assert pace.left_s(1.0) == 1.0  # what is killed may still take its moment

@@ -1,12 +1,14 @@
 """The example client tells new outcomes from repeated and late ones."""
 
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from confluent_kafka import Message
 
-from deploy.local.ordering import Outcome, Outcomes, Verdict, read
+from deploy.local.ordering import Order, Outcome, Outcomes, Payments, Verdict, read
 
 HEADERS = {"ce_id": "event-1", "ce_subject": "payment-1", "ce_sequence": "3", "ce_causationid": "operation-1"}
 
@@ -23,6 +25,30 @@ def client() -> Iterator[Outcomes]:
     outcomes = Outcomes("127.0.0.1:1")
     yield outcomes
     outcomes._consumer.close()
+
+
+@pytest.fixture
+def shop_api() -> Iterator[tuple[str, list[str]]]:
+    """An API that answers at the third time; its address, and the idempotency keys that it was asked with."""
+    keys: list[str] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            keys.append(self.headers["Idempotency-Key"])
+            answer = b'{"payment": {"id": "payment-1", "status": "pending"}}' if len(keys) > 2 else b"{}"
+            self.send_response(202 if len(keys) > 2 else 503)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", keys
+        server.shutdown()
 
 
 def outcome(event_id: str, sequence: int, payment_id: str = "payment-1") -> Outcome:
@@ -49,6 +75,14 @@ def test_a_message_that_is_not_json_is_refused() -> None:
     """Neither is a value that cannot be parsed."""
     with pytest.raises(ValueError, match="Expecting"):
         read(message(HEADERS, b"not json"))
+
+
+def test_a_service_that_says_come_back_is_asked_again(shop_api: tuple[str, list[str]]) -> None:
+    """Twice 503, then the answer: the same request under the same key, so that it takes effect once."""
+    url, keys = shop_api
+    assert Payments(url).send(Order(amount=Decimal("12.50"))).status == "pending"
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Settings: typed, complete, and refused at start by the variable's name, never by its value."""
 
+import json
 import os
 import ssl
 import subprocess
@@ -12,6 +13,7 @@ import redis
 
 from deploy.local.outside import outside_parts
 from payment_worker.queues import make_celery
+from shared.kafka import KafkaSettings
 from shared.settings import API_NEEDS, WORKER_NEEDS, BadSettings, Settings, load_settings, settings_table
 from shared.wakeup import connect_redis
 
@@ -106,6 +108,8 @@ BAD_FOR_ITS_CLIENT = [
     ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2%@db/p", "%25"),
     ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@db/p?sslmode=hunter2", "sslmode"),
     ("DATABASE_URL", "DATABASE_URL", "postgresql://u@db/p?sslmode=require&sslmode=disable", "once"),
+    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@db/p?ssl=true", "libpq"),
+    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@%2Fvar%2Frun/p", "?host=/folder"),
     *(
         ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONFIG", config, named)
         for config, named in (
@@ -120,6 +124,7 @@ BAD_FOR_ITS_CLIENT = [
             ('{"metadata.broker.list": "hunter2:1"}', "sets metadata.broker.list itself"),
             ('{"enable.idempotence": "false", "acks": "1"}', "sets acks, enable.idempotence itself"),
             ('{"enable.auto.commit": "true"}', "sets enable.auto.commit itself"),
+            ('{"delivery.timeout.ms": "900000"}', "sets delivery.timeout.ms itself"),
             ('{"error_cb": "hunter2"}', "sets error_cb itself"),
         )
     ),
@@ -277,6 +282,7 @@ def test_the_local_stack_drops_the_slash_of_an_outside_simulator() -> None:
             "DATABASE_URL",
             "postgresql://u@db:5432/p?options=-csearch_path%3Dmine&target_session_attrs=primary",
         ),
+        ("DATABASE_URL", "postgresql://u@/p?host=a:5432&host=b:5432&sslmode="),
     ],
 )
 def test_what_is_right_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -284,6 +290,15 @@ def test_what_is_right_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, name: 
     monkeypatch.setenv(name, value)
     settings = load_settings(["DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"])
     assert getattr(settings, name.lower()) == value
+
+
+def test_what_does_not_touch_the_promise_may_be_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vendor's ready-made file is taken, with the values that are ours anyway, and its own ones count."""
+    given = {"security.protocol": "ssl", "client.id": "shop", "session.timeout.ms": "45000", "acks": "all"}
+    monkeypatch.setenv("KAFKA_CONFIG", json.dumps(given))
+    settings = load_settings(["KAFKA_BOOTSTRAP_SERVERS"])
+    used = KafkaSettings("broker:9092", settings.kafka_config).with_properties(client_id="payment-relay")
+    assert given.items() <= used.items()
 
 
 def test_the_parameters_of_redis_are_those_that_both_clients_take(monkeypatch: pytest.MonkeyPatch) -> None:
