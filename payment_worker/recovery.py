@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Float, cast, func, or_, select, update
+from sqlalchemy import Float, cast, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from payment_worker import outcomes
@@ -24,9 +24,11 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 BATCH = 200
-# Above this many waiting tasks, of up to twenty operations each, what is due is on its way; dispatching again
-# only adds to the queue.
-MAX_QUEUE_DEPTH = 500
+# Above this many waiting tasks, of up to twenty operations each, what was never attempted is on its way, and
+# what is sent again only adds to the queue: each costs the worker a look, just when it has none to spare.
+BACKLOG_DEPTH = 8
+NEVER_CAME = timedelta(minutes=1)  # by then its message was lost after all
+MAX_QUEUE_DEPTH = 500  # above this many, nothing at all is sent again
 FIRST_REDISPATCH_S = 5.0
 LAST_REDISPATCH_S = 300.0
 MAX_DOUBLINGS = 10  # more than lead from the first pause to the last
@@ -47,11 +49,12 @@ class Due(NamedTuple):
     kind: OperationKind
 
 
-def take_due(sessions: Sessions) -> list[Due]:
+def take_due(sessions: Sessions, *, backlog: bool = False) -> list[Due]:
     """Take the operations that are due and whose lease, if any, has lapsed; push each one's next turn out.
 
-    The turn is pushed out with backoff before the dispatch, so that a backlog is not dispatched over
-    and over. Returns nothing while another sweep is at it.
+    With a `backlog` those that were never attempted are left to the message that waits for its turn. The turn
+    is pushed out with backoff before the dispatch, so that a backlog is not dispatched over and over. Returns
+    nothing while another sweep is at it.
     """
     # The transaction's time, not the clock's: only a stable value may be looked for in an index.
     now = func.now()
@@ -62,6 +65,7 @@ def take_due(sessions: Sessions) -> list[Due]:
             Operation.state.in_(OPEN_OPERATION),
             or_(Operation.lease_until.is_(None), Operation.lease_until < now),
             Operation.kind.not_in(select(Pause.kind)),
+            or_(Operation.attempt > 0, Operation.next_attempt_at <= now - NEVER_CAME) if backlog else true(),
         )
         .order_by(Operation.next_attempt_at)
         .limit(BATCH)
@@ -88,12 +92,12 @@ def take_due(sessions: Sessions) -> list[Due]:
 
 
 def sweep(sessions: Sessions, queue_depth: Callable[[], int], dispatch: Callable[[list[Due]], None]) -> int:
-    """Dispatch everything due; return how many. Does nothing while the queue is deep."""
+    """Dispatch what is due and not in the queue already; return how many. Nothing while the queue is deep."""
     depth = queue_depth()
     if depth > MAX_QUEUE_DEPTH:
         log.warning("recovery waits: the queue is deep", depth=depth)
         return 0
-    due = take_due(sessions)
+    due = take_due(sessions, backlog=depth > BACKLOG_DEPTH)
     if due:
         dispatch(due)
         REDISPATCHED.inc(len(due))

@@ -8,7 +8,15 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from payment_worker import queues, recovery
-from payment_worker.recovery import LAST_REDISPATCH_S, MAX_QUEUE_DEPTH, Due, sweep, take_due
+from payment_worker.recovery import (
+    BACKLOG_DEPTH,
+    LAST_REDISPATCH_S,
+    MAX_QUEUE_DEPTH,
+    NEVER_CAME,
+    Due,
+    sweep,
+    take_due,
+)
 from shared.database import try_lock
 from shared.gateways import GatewayUnavailable
 from shared.payments import OperationKind, Status
@@ -91,8 +99,22 @@ def test_the_sweep_waits_while_the_queue_is_deep(bench: Bench) -> None:
     assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH + 1, sent.extend) == 0
     assert sent == []
     assert bench.operation(operation_id).dispatch_count == 0
-    assert sweep(bench.sessions, lambda: MAX_QUEUE_DEPTH, sent.extend) == 1
+    assert sweep(bench.sessions, lambda: 0, sent.extend) == 1
     assert sent == [Due(operation_id, 0, None, OperationKind.CHARGE)]
+
+
+def test_in_a_backlog_only_what_was_attempted_or_never_came_is_sent_again(bench: Bench) -> None:
+    """What was never attempted has a message in the queue; a lapsed lease has none, nor has what is late."""
+    waits, lapsed, lost = (bench.order(recovery_after_s=0) for _ in range(3))
+    bench.change(lapsed, attempt=1)
+    bench.change(lost, next_attempt_at=-NEVER_CAME)
+    sent: list[Due] = []
+    assert sweep(bench.sessions, lambda: BACKLOG_DEPTH + 1, sent.extend) == 2
+    assert {each.operation_id for each in sent} == {lapsed, lost}
+    assert bench.operation(waits).dispatch_count == 0
+    sent.clear()
+    assert sweep(bench.sessions, lambda: BACKLOG_DEPTH, sent.extend) == 1
+    assert [each.operation_id for each in sent] == [waits]
 
 
 def test_only_one_sweep_at_a_time(bench: Bench) -> None:
