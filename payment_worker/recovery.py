@@ -27,7 +27,7 @@ BATCH = 200
 # Above this many waiting tasks, of up to twenty operations each, what was never attempted is on its way, and
 # what is sent again only adds to the queue: each costs the worker a look, just when it has none to spare.
 BACKLOG_DEPTH = 8
-NEVER_CAME = timedelta(minutes=1)  # by then its message was lost after all
+NEVER_CAME = timedelta(seconds=15)  # so long after it was due its message counts as lost all the same
 MAX_QUEUE_DEPTH = 500  # above this many, nothing at all is sent again
 FIRST_REDISPATCH_S = 5.0
 LAST_REDISPATCH_S = 300.0
