@@ -1,38 +1,15 @@
 """Settings: typed, complete, and refused at start by the variable's name, never by its value."""
 
-import json
 import os
-import ssl
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
-import redis
 
 from deploy.local.outside import outside_parts
-from payment_worker.queues import make_celery
-from shared.kafka import KafkaSettings
-from shared.settings import API_NEEDS, WORKER_NEEDS, BadSettings, Settings, load_settings, settings_table
-from shared.wakeup import connect_redis
+from shared.settings import API_NEEDS, WORKER_NEEDS, Settings, load_settings, settings_table
+from tests.given_settings import GOOD, NAMES, only_the_good, problems
 
-NAMES = [each.name.upper() for each in fields(Settings)]
-GOOD = {
-    "DATABASE_URL": "postgresql://user:hunter2@db:5432/payments",
-    "REDIS_URL": "redis://:hunter3@cache:6379/0",
-    "KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9092",
-    "STRIPE_SECRET_KEY": "sk_test_hunter4",
-    "KAFKA_CONFIG": '{"sasl.password": "hunter5"}',
-    "JWT_SECRET": "hunter6" * 5,
-    "JWT_SECRET_PREVIOUS": "hunter7" * 5,
-    "DATA_KEY": "hunter10" * 4,
-    "DATA_KEY_PREVIOUS": "hunter11" * 4,
-    "STRIPE_WEBHOOK_SECRET": "whsec_hunter8",
-    "STRIPE_WEBHOOK_SECRET_PREVIOUS": "whsec_hunter9",
-    "ORDER_SERVICE_TOKEN": "hunter10",
-    "ORDER_STATUS_TOKEN": "token_hunter12",
-}
 SECRETS = [
     "DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "KAFKA_CONFIG", "JWT_SECRET", "JWT_SECRET_PREVIOUS",
     "DATA_KEY", "DATA_KEY_PREVIOUS", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_PREVIOUS",
@@ -102,50 +79,12 @@ BAD = [
     ("EVIDENCE_URL", "s3://bucket/hunter2"), ("RETENTION_EVIDENCE_DAYS", "0"),
     ("PAYMENT_METHODS", "Credit Card"), ("LOG_LEVEL", "verbose"), ("LOG_FORMAT", "xml"),
 ]  # fmt: skip
-# What is found out with the library that a process uses it with, by a process that needs the first of them.
-BAD_FOR_ITS_CLIENT = [
-    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@db/p?nonsense=1", "libpq"),
-    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2%@db/p", "%25"),
-    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@db/p?sslmode=hunter2", "sslmode"),
-    ("DATABASE_URL", "DATABASE_URL", "postgresql://u@db/p?sslmode=require&sslmode=disable", "once"),
-    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@db/p?ssl=true", "libpq"),
-    ("DATABASE_URL", "DATABASE_URL", "postgresql://u:hunter2@%2Fvar%2Frun/p", "?host=/folder"),
-    *(
-        ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_CONFIG", config, named)
-        for config, named in (
-            ('{"security.protcol": "hunter2"}', "security.protcol"),
-            ('{"security.protocol": "hunter2"}', "security.protocol"),
-            ('{"debug": "generic,hunter.two"}', "refuses debug "),
-            ('{"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"}', "sasl.username, sasl.password"),
-            ('{"security.protocol": "SASL_SSL", "sasl.mechanism": "hunter2"}', "sasl.mechanism"),
-            ('{"security.protocol": "SSL", "ssl.ca.location": "/hunter2"}', "ssl.ca.location"),
-            ('{"default.topic.config": "hunter2"}', "default.topic.config"),
-            ('{"bootstrap.servers": "hunter2:1"}', "sets bootstrap.servers itself"),
-            ('{"metadata.broker.list": "hunter2:1"}', "sets metadata.broker.list itself"),
-            ('{"enable.idempotence": "false", "acks": "1"}', "sets acks, enable.idempotence itself"),
-            ('{"enable.auto.commit": "true"}', "sets enable.auto.commit itself"),
-            ('{"delivery.timeout.ms": "900000"}', "sets delivery.timeout.ms itself"),
-            ('{"error_cb": "hunter2"}', "sets error_cb itself"),
-        )
-    ),
-]
 
 
 @pytest.fixture(autouse=True)
 def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start from an environment without any of our variables but the good ones."""
-    for name in NAMES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(f"{name}_FILE", raising=False)
-    for name, value in GOOD.items():
-        monkeypatch.setenv(name, value)
-
-
-def problems(*needs: str) -> str:
-    """Load settings that must be refused; return what is said."""
-    with pytest.raises(BadSettings) as refused:
-        load_settings(needs)
-    return str(refused.value)
+    only_the_good(monkeypatch)
 
 
 def test_good_settings_are_typed() -> None:
@@ -216,36 +155,6 @@ def test_a_bad_value_is_tried_of_every_setting_that_has_to_be_something() -> Non
     assert checked | typed <= {name for name, _ in BAD}
 
 
-@pytest.mark.parametrize(("needed", "name", "value", "expected"), BAD_FOR_ITS_CLIENT)
-def test_what_its_client_would_not_take_is_refused_at_start(
-    monkeypatch: pytest.MonkeyPatch, needed: str, name: str, value: str, expected: str
-) -> None:
-    """What libpq or librdkafka would fail on at the first use is told like any other bad value."""
-    monkeypatch.setenv(name, value)
-    said = problems(needed)
-    assert said.startswith(f"{name}: ")
-    assert expected in said
-    assert len(said.splitlines()) == 1
-    assert "hunter" not in said
-    load_settings(())
-
-
-def test_a_clients_library_is_loaded_only_where_it_is_needed() -> None:
-    """They are heavy, and a process that does without one looks at its settings without it."""
-    code = """if True:
-        import os, sys
-        from shared.settings import load_settings
-        os.environ["KAFKA_CONFIG"] = '{"security.protocol": "ssl"}'
-        heavy = {"psycopg", "redis", "confluent_kafka"}
-        load_settings(())
-        print(sorted(heavy & set(sys.modules)))
-        load_settings(["DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"])
-        print(sorted(heavy & set(sys.modules)))
-        """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines() == ["[]", "['confluent_kafka', 'psycopg']"]
-
-
 @pytest.mark.parametrize(
     ("name", "given", "taken"),
     [
@@ -267,53 +176,6 @@ def test_the_local_stack_drops_the_slash_of_an_outside_simulator() -> None:
     """Its endpoints are what the demo and the benchmarks put paths behind."""
     given = {"STRIPE_API_URL": "http://127.0.0.1:12111/", "STRIPE_SECRET_KEY": "sk_test_1"}
     assert outside_parts(given).stripe_api_url == "http://127.0.0.1:12111"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("KAFKA_BOOTSTRAP_SERVERS", "kafka_1:9092,10.0.0.1:65535,[::1]:9093,broker.example.:1"),
-        ("HOST", "api-1.example"),
-        ("HOST", "10.0.0.1"),
-        ("REDIS_URL", "redis://cache"),
-        ("REDIS_URL", "rediss://:hunter3@cache:6380/15"),
-        ("DATABASE_URL", "postgres://u:hunter%252@db/p?sslmode=verify-full&sslrootcert=/run/ca.pem"),
-        (
-            "DATABASE_URL",
-            "postgresql://u@db:5432/p?options=-csearch_path%3Dmine&target_session_attrs=primary",
-        ),
-        ("DATABASE_URL", "postgresql://u@/p?host=a:5432&host=b:5432&sslmode="),
-    ],
-)
-def test_what_is_right_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """The checks leave alone what others write."""
-    monkeypatch.setenv(name, value)
-    settings = load_settings(["DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"])
-    assert getattr(settings, name.lower()) == value
-
-
-def test_what_does_not_touch_the_promise_may_be_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A vendor's ready-made file is taken, with the values that are ours anyway, and its own ones count."""
-    given = {"security.protocol": "ssl", "client.id": "shop", "session.timeout.ms": "45000", "acks": "all"}
-    monkeypatch.setenv("KAFKA_CONFIG", json.dumps(given))
-    settings = load_settings(["KAFKA_BOOTSTRAP_SERVERS"])
-    used = KafkaSettings("broker:9092", settings.kafka_config).with_properties(client_id="payment-relay")
-    assert given.items() <= used.items()
-
-
-def test_the_parameters_of_redis_are_those_that_both_clients_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Celery reads the same address as we do, and knows fewer parameters."""
-    monkeypatch.setenv(
-        "REDIS_URL",
-        "rediss://cache/0?ssl_cert_reqs=optional&ssl_check_hostname=false&ssl_ca_certs=/ca.pem&ssl_ca_path=/ca"
-        "&ssl_certfile=/c.pem&ssl_keyfile=/k.pem&ssl_password=hunter4",
-    )
-    settings = load_settings(["REDIS_URL"])
-    ours = connect_redis(settings.redis_url).connection_pool.make_connection()
-    celerys = make_celery(settings).connection_for_write()
-    assert isinstance(ours, redis.SSLConnection)
-    assert (ours.cert_reqs, celerys.ssl["ssl_cert_reqs"]) == (ssl.CERT_OPTIONAL, ssl.CERT_OPTIONAL)
-    assert (ours.check_hostname, celerys.ssl["ssl_check_hostname"]) == (False, False)
 
 
 def test_a_smallest_amount_above_the_largest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
