@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.waiting import LONGEST_S
+
 COMMAND: Final = Path(sys.executable).parent / "payment-worker"
 ROOT: Final = Path(__file__).parents[1]
 
@@ -39,3 +41,17 @@ def operate(*words: str) -> tuple[int, str]:
     """Run the command; return its exit status and everything that it has said."""
     done = run(*words)
     return done.returncode, done.stdout + done.stderr
+
+
+def migrate_in_vain(database_url: str, *options: str) -> str:
+    """Run `payment-api migrate`, which must end with status 1; return what it has told in its log."""
+    ended = subprocess.run(
+        [COMMAND.with_name("payment-api"), "migrate", *options],
+        env={**os.environ, "DATABASE_URL": database_url, "LOG_FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST_S,
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    return ended.stdout

@@ -19,7 +19,7 @@ from tests.simulator import Simulator
 from tests.stripe_process import Running
 from tests.tokens import PREVIOUS, SECRET
 from tests.topics import make_topics
-from tests.worker import make_bench
+from tests.worker import Bench, make_bench
 
 NewApi = Callable[..., Api]
 
@@ -36,6 +36,13 @@ def new_api(database_url: str, redis_url: str) -> Iterator[NewApi]:
             return api
 
         yield make
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    """A worker on this test's own database."""
+    with make_bench(settings) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Accounts: guessing is slow, neither answers nor tables tell anything, keys and parameters may change."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,7 +10,6 @@ from argon2 import extract_parameters
 
 from payment_worker import retention
 from shared.passwords import AT_ONCE, Passwords
-from shared.settings import Settings
 from tests.accounts import PASSWORD, Payer, account_body
 from tests.api import Answer, Api
 from tests.delivery import new_email
@@ -19,7 +18,7 @@ from tests.integration.test_contract_accounts import assert_refused
 from tests.keys import DATA_KEY
 from tests.tokens import SECRET
 from tests.waiting import LONGEST_S
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 WRONG = "not the password"
 NEW_KEY = "another key, with which the tests replace the first one"
@@ -38,13 +37,6 @@ def email(api: Api) -> str:
     body = account_body()
     assert Payer(api).user("register", body).status == 200
     return str(body["email"])
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """Return a worker on the same database."""
-    with make_bench(settings) as made:
-        yield made
 
 
 class Watched(Passwords):

@@ -6,14 +6,13 @@ import socket
 from collections.abc import Iterator
 
 import click
-import pytest
 
 from payment_worker.cli import main
 from shared.commands import audit
 from shared.settings import Settings
 from tests.api import Stored
 from tests.operating import operate
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 # What only looks, and what runs until it is stopped.
 CHANGE_NOTHING = {
@@ -22,13 +21,6 @@ CHANGE_NOTHING = {
     "evidence", "events parked",
 }  # fmt: skip
 PROCESSES = {"topics", "relay", "consumer", "tasks", "scheduler"}
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
 
 
 def leaves(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:

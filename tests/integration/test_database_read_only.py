@@ -27,16 +27,9 @@ from tests.factories import payment_body
 from tests.outages import only_reading
 from tests.topics import PROMPT, kafka_of, make_topics, read_topics
 from tests.waiting import LONGEST_S, wait_until
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 SOON_S = 30.0
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +17,12 @@ from shared.commands.process import process_payment
 from shared.database import alone
 from shared.money import Money
 from shared.payments import CaptureMethod
-from shared.settings import Settings
 from shared.wakeup import connect_redis
 from tests.api import Stored
 from tests.factories import new_uuid
 from tests.life import ORIGIN, cancel, capture, hold, refund
 from tests.operating import operate
-from tests.worker import NOT_DUE_S, Bench, make_bench
+from tests.worker import NOT_DUE_S, Bench
 
 DECLINED_MINOR = 1_013
 
@@ -66,13 +64,6 @@ BREAKING: dict[str, str] = {
 }
 # For these the payment to be broken is one that was declined.
 OF_A_DECLINED = {"open_has_a_charge_left"}
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
 
 
 def lives(bench: Bench) -> dict[str, uuid.UUID]:

@@ -1,7 +1,6 @@
 """What an operator has at hand: halting kinds of operations, and the whole story of one payment."""
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,22 +8,14 @@ from payment_worker.figures import Figures
 from payment_worker.recovery import take_due
 from shared.commands.pause import paused
 from shared.payments import CaptureMethod, OperationKind, Status
-from shared.settings import Settings
 from shared.wakeup import connect_redis
 from tests.factories import new_uuid
 from tests.life import cancel, capture, hold, operation_of, refund
 from tests.operating import operate
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 CHARGE, AUTHORIZE, CAPTURE = OperationKind.CHARGE, OperationKind.AUTHORIZE, OperationKind.CAPTURE
 CANCEL, REFUND = OperationKind.CANCEL, OperationKind.REFUND
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
 
 
 def one_of_each(bench: Bench) -> dict[OperationKind, uuid.UUID]:

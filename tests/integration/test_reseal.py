@@ -3,7 +3,6 @@
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -41,13 +40,6 @@ READABLE = {
 def api(new_api: NewApi, settings: Settings) -> Api:
     """Return an API that can reach the simulator and gives tokens."""
     return new_api(STRIPE_API_URL=settings.stripe_api_url, STRIPE_SECRET_KEY=KEY, JWT_SECRET=SECRET)
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """Return a worker on the same database."""
-    with make_bench(settings) as made:
-        yield made
 
 
 class Person:

@@ -1,27 +1,17 @@
 """Retention: old idempotency keys go in batches; younger ones, and all history, stay."""
 
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from sqlalchemy import func, select
 
 from payment_worker import retention
 from shared.database import try_lock
 from shared.models import IdempotencyKey, InboxMessage, InboxState, Operation, TimelineEntry
 from shared.models_neighbours import InventoryAdjustment, Reservation
-from shared.settings import Settings
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 KEEP = timedelta(days=30)
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker's bench on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
 
 
 def add_keys(bench: Bench, count: int, age: timedelta) -> None:

@@ -16,20 +16,12 @@ from payment_worker.inflight import InFlight
 from payment_worker.queues import OPERATIONS_PER_TASK, PROCESS, PROCESS_BATCH, Errand, dispatch, make_celery
 from payment_worker.tasks import register
 from shared.payments import OperationState, Status
-from shared.settings import Settings
 from tests.waiting import LONGEST_S, wait_until
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 SOON_S = 30.0
 THREADS = 4
 LONG_MS = (1500, 1600)
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Charges and holds that are cancelled between attempts: what certainly was not sent is never sent again."""
 
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -11,19 +10,11 @@ from sqlalchemy import select
 from shared.gateways import Refunded, Succeeded, Transient, Unknown
 from shared.models import Operation
 from shared.payments import CaptureMethod, OperationState, Status
-from shared.settings import Settings
 from tests.life import cancel
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 ABSENCE: Final = timedelta(seconds=601)
 each_method = pytest.mark.parametrize("method", list(CaptureMethod))
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as made:
-        yield made
 
 
 def assert_called_off(bench: Bench, operation_id: uuid.UUID, sent: int) -> None:

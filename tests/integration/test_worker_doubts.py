@@ -2,7 +2,6 @@
 
 import socket
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -12,19 +11,11 @@ from payment_worker.processing import KEY_LIFETIME
 from shared.gateways import Failed, GatewayUnavailable, Refunded, Succeeded, Unknown
 from shared.models import Operation
 from shared.payments import OperationKind, Status
-from shared.settings import Settings
 from tests.integration.test_worker_outcomes import assert_paid_once
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 ABSENCE = timedelta(seconds=600)
 BEYOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
 
 
 def closed_port_url() -> str:

@@ -1,7 +1,6 @@
 """A whole life through the worker and the simulator: holds, captures, voids, refunds, the customer."""
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import select
@@ -11,16 +10,8 @@ from shared.gateways import Authorized, Cancelled, Refunded, Succeeded
 from shared.gateways.stripe import StripeGateway
 from shared.models import Operation
 from shared.payments import CaptureMethod, OperationState, PaymentConflict, Status
-from shared.settings import Settings
 from tests.life import cancel, capture, hold, operation_of, refund
-from tests.worker import Bench, make_bench
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as made:
-        yield made
+from tests.worker import Bench
 
 
 def open_follow_up(bench: Bench, operation_id: uuid.UUID) -> uuid.UUID:

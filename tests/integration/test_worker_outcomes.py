@@ -2,7 +2,6 @@
 
 import socket
 import uuid
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,17 +10,9 @@ from payment_worker.outcomes import ABANDONED_AFTER
 from shared.gateways import Failed, Misconfigured, Succeeded, Transient, Waiting
 from shared.payments import OperationKind, OperationState, Status
 from shared.rows import Overwritten
-from shared.settings import Settings
-from tests.worker import Bench, make_bench
+from tests.worker import Bench
 
 FIRST_PAUSE_S = 0.75, 1.25  # a second, spread by a quarter; the lease would be far longer
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
 
 
 def assert_paid_once(bench: Bench, operation_id: uuid.UUID) -> None:

@@ -23,13 +23,6 @@ SHORT_LEASE_S = 0.6
 
 
 @pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
-
-
-@pytest.fixture
 def hasty(settings: Settings) -> Iterator[Bench]:
     """A worker with short leases."""
     with make_bench(settings, lease_s=SHORT_LEASE_S) as bench:

@@ -1,7 +1,6 @@
 """The recovery sweep finds exactly what was lost, and never adds to a backlog."""
 
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -21,16 +20,9 @@ from shared.database import try_lock
 from shared.gateways import GatewayUnavailable
 from shared.payments import OperationKind, Status
 from shared.settings import Settings
-from tests.worker import NOT_DUE_S, Bench, make_bench
+from tests.worker import NOT_DUE_S, Bench
 
 FIRST_REDISPATCH_S = 5
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    """A worker on this test's own database."""
-    with make_bench(settings) as bench:
-        yield bench
 
 
 def test_a_request_whose_message_was_lost_is_found(bench: Bench) -> None:

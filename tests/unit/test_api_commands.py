@@ -1,7 +1,6 @@
 """The command `payment-api`: its tables and its document, and how it refuses to start."""
 
 import json
-import os
 import subprocess
 from dataclasses import fields
 
@@ -12,7 +11,7 @@ from deploy.local.parts import program
 from payment_api.cli import main, markdown_table
 from payment_api.errors import ErrorCode
 from shared.settings import Settings
-from tests.waiting import LONGEST_S
+from tests.operating import migrate_in_vain
 
 
 @pytest.fixture(autouse=True)
@@ -56,19 +55,10 @@ def test_the_document_is_printed_without_any_server() -> None:
 
 def test_a_migration_without_its_database_gives_up() -> None:
     """It says so with each try and at the end, in lines without a trace or the password; status 1."""
-    url = "postgresql://user:hidden-word@127.0.0.1:9/none"
-    ended = subprocess.run(
-        [program("payment-api"), "migrate", "--wait", "1"],
-        env={**os.environ, "DATABASE_URL": url, "LOG_FORMAT": "json"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LONGEST_S,
-    )
-    assert (ended.returncode, ended.stderr) == (1, "")
-    *tries, last = [json.loads(line) for line in ended.stdout.splitlines()]
+    said = migrate_in_vain("postgresql://user:hidden-word@127.0.0.1:9/none", "--wait", "1")
+    *tries, last = [json.loads(line) for line in said.splitlines()]
     assert {each["event"] for each in tries} <= {"the database is away or busy; trying again"}
     assert (last["event"], last["level"]) == ("not migrated: the database is away or busy", "error")
     assert all("refused" in each["reason"] for each in (*tries, last))
-    assert "Traceback" not in ended.stdout
-    assert "hidden" not in ended.stdout
+    assert "Traceback" not in said
+    assert "hidden" not in said
